@@ -1,0 +1,36 @@
+"""
+Runtime async-safety detection for Django.
+
+The names are loaded when they are used: importing the package imports neither the ORM nor the
+project's settings, so that it may stand in ``INSTALLED_APPS`` and in a pytest plugin.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from async_guard.deaf import allow_unsafe
+    from async_guard.errors import AsyncGuardError
+    from async_guard.guard import flush, guarded, install, installed, totals, uninstall
+    from async_guard.hit import Hit
+
+__all__ = [
+    "AsyncGuardError",
+    "Hit",
+    "allow_unsafe",
+    "flush",
+    "guarded",
+    "install",
+    "installed",
+    "totals",
+    "uninstall",
+]
+_HOMES = {"AsyncGuardError": "errors", "Hit": "hit", "allow_unsafe": "deaf"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"async_guard.{_HOMES.get(name, 'guard')}"), name)

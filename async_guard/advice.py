@@ -1,0 +1,347 @@
+"""
+What to write instead: an ordered table of pure rules from a hit to its advice.
+
+The first rule that applies wins, so the special ones stand above the general ones. Each has a
+page in ``docs/rules/`` with the failing code, the fix, and why.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import django
+
+from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, Hit
+
+_ASYNC_METHODS = {
+    *("get", "create", "get_or_create", "update_or_create", "bulk_create", "bulk_update"),
+    *("count", "in_bulk", "iterator", "latest", "earliest", "first", "last", "delete", "update"),
+    *("exists", "contains", "aggregate", "explain", "save", "refresh_from_db"),
+    *("add", "set", "remove", "clear"),
+}
+_EVALUATIONS = {"iterate", "len", "bool", "slice", "repr", None}
+_SINGLE = {"forward_relation", "reverse_one_to_one"}
+_MANY = {"related_manager", "many_to_many", "generic_relation"}
+_SESSION_METHODS = {
+    "__getitem__": "get",
+    "__setitem__": "set",
+    "__delitem__": "pop",
+    "__contains__": "has_key",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to write instead of the code that hit."""
+
+    rule: str
+    sentence: str
+    before: str
+    after: str
+
+    @property
+    def docs(self) -> str:
+        """Link to the rule's page."""
+        return f"docs/rules/{self.rule}.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table."""
+
+    id: str
+    title: str
+    applies: Callable[[Hit], bool]
+    sentence: Callable[[Hit], str]
+    after: Callable[[Hit], str]
+
+
+def advise(hit: Hit) -> Advice:
+    """Return the advice of the first rule that applies; the last one always does."""
+    rule = next(rule for rule in RULES if rule.applies(hit))
+    return Advice(rule.id, rule.sentence(hit) + _on_outcome(hit), hit.text, rule.after(hit))
+
+
+def describe(hit: Hit) -> str:
+    """Say in one sentence who did what, and where."""
+    who = hit.graphql_field or hit.view or short(hit.function)
+    where = f"({hit.path}:{hit.line})"
+    if hit.kind == ASYNC_TO_SYNC:
+        return f"{who} called async_to_sync while the event loop runs {where}."
+    if hit.kind == N_PLUS_ONE:
+        return f"{who} loaded {subject(hit)} {hit.count} times, a query each {where}."
+    return f"{who} {_did(hit)} while the event loop runs {where}."
+
+
+def _did(hit: Hit) -> str:
+    if hit.relation is not None:
+        return f"read {subject(hit)}"
+    if hit.access == "transaction":
+        return "opened a transaction"
+    if hit.orm_model is not None:
+        return f"called {_name(hit.orm_model)}.{hit.orm_operation}"
+    if hit.orm_operation is not None:
+        return f"used the database ({hit.access}: {hit.orm_operation})"
+    return "used the database"
+
+
+def _on_outcome(hit: Hit) -> str:
+    if hit.outcome != "swallowed":
+        return ""
+    return " The exception was swallowed: what was returned in its place is wrong."
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def subject(hit: Hit) -> str:
+    """Return ``User.profile``: the relation without its app, or the model."""
+    found = hit.relation or hit.orm_model or "the database"
+    return found.split(".", 1)[1] if found.count(".") > 1 else found
+
+
+def short(function: str) -> str:
+    """Return the last two parts of a qualified name."""
+    return ".".join(function.split(".")[-2:])
+
+
+def _name(model: str | None) -> str:
+    return (model or "").rsplit(".", 1)[-1]
+
+
+def _loader(hit: Hit) -> str:
+    """Say where the parent object was loaded, as far as it is known."""
+    model = _name(hit.orm_model) or "object"
+    if hit.graphql_parent is not None:
+        return f"where {hit.graphql_parent} loads the {model}"
+    return f"on the queryset that loads the {model}"
+
+
+def _field(hit: Hit) -> str:
+    return hit.orm_field or subject(hit).rsplit(".", 1)[-1]
+
+
+def _callee(hit: Hit) -> str:
+    """Return the function of the call as written: ``RefreshToken.for_user``."""
+    try:
+        tree = ast.parse(hit.text, mode="eval").body
+    except (SyntaxError, ValueError):
+        return short(hit.function)
+    while isinstance(tree, ast.Await | ast.Attribute | ast.Subscript) and not isinstance(
+        tree, ast.Call
+    ):
+        tree = tree.value
+    return ast.unparse(tree.func) if isinstance(tree, ast.Call) else short(hit.function)
+
+
+def _async_call(hit: Hit) -> str:
+    """Return the call as written, with its asynchronous counterpart and ``await``."""
+    operation = hit.orm_operation or ""
+    changed, times = re.subn(rf"\b{operation}\(", f"a{operation}(", hit.text, count=1)
+    return f"await {changed}" if times else f"await ….a{operation}(…)"
+
+
+def _queryset(hit: Hit) -> str:
+    return hit.text or f"{_name(hit.orm_model)}.objects.all()"
+
+
+def _in_thread(hit: Hit) -> str:
+    return f"await sync_to_async({_callee(hit)})(…)"
+
+
+# --- the rules -------------------------------------------------------------------------------
+
+
+def _has_async_method(hit: Hit) -> bool:
+    return hit.owner == "app" and hit.in_async_def and hit.orm_operation in _ASYNC_METHODS
+
+
+def _is_template(hit: Hit) -> bool:
+    return not hit.on_stack and hit.text.startswith(("{%", "{{"))
+
+
+def _by_library(hit: Hit) -> bool:
+    return hit.owner != "app" and hit.on_stack
+
+
+def _n_plus_one_sentence(hit: Hit) -> str:
+    method = "prefetch_related" if hit.access in _MANY else "select_related"
+    peers = (
+        f" On Django 6.1 and later .fetch_mode(models.FETCH_PEERS) loads {_field(hit)} for all "
+        "rows at once."
+    )
+    what = f'Use {method}("{_field(hit)}") {_loader(hit)}.'
+    if hit.access == "deferred_field":
+        what = f'Add "{_field(hit)}" to .only() {_loader(hit)}.'
+    return what + (peers if django.VERSION >= (6, 1) else "")
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "AG114",
+        "await instead of async_to_sync",
+        lambda hit: hit.kind == ASYNC_TO_SYNC,
+        lambda hit: "Await the coroutine itself: async_to_sync() is for code without a loop.",
+        lambda hit: "await function(…)",
+    ),
+    Rule(
+        "AG113",
+        "N+1 in a worker thread",
+        lambda hit: hit.kind == N_PLUS_ONE,
+        _n_plus_one_sentence,
+        lambda hit: f'….select_related("{_field(hit)}")'
+        if hit.access not in _MANY
+        else f'….prefetch_related("{_field(hit)}")',
+    ),
+    Rule(
+        "AG118",
+        "template evaluates a query",
+        _is_template,
+        lambda hit: f"Load {subject(hit)} before the template is rendered, or render it with "
+        "await sync_to_async(render)(…).",
+        lambda hit: "return await sync_to_async(render)(request, template, context)",
+    ),
+    Rule(
+        "AG107",
+        "request.auser()",
+        lambda hit: hit.access == "lazy_user",
+        lambda hit: "Use await request.auser() in an async function; request.user loads the "
+        "session and the user.",
+        lambda hit: "user = await request.auser()",
+    ),
+    Rule(
+        "AG109",
+        "async session methods",
+        lambda hit: hit.access == "session",
+        lambda hit: f"Use await request.session.{_session_method(hit)}(…).",
+        lambda hit: f"await request.session.{_session_method(hit)}(…)",
+    ),
+    Rule(
+        "AG117",
+        "async functions of django.contrib.auth",
+        lambda hit: hit.access == "auth",
+        lambda hit: f"Use await a{hit.orm_operation}(…).",
+        _async_call,
+    ),
+    Rule(
+        "AG115",
+        "async cache methods",
+        lambda hit: hit.access == "cache",
+        lambda hit: f"Use await cache.a{hit.orm_operation}(…).",
+        _async_call,
+    ),
+    Rule(
+        "AG111",
+        "library call in a thread",
+        _by_library,
+        lambda hit: f"Use {_in_thread(hit)}: {hit.owner_package or 'the library'} uses the "
+        "database in it.",
+        _in_thread,
+    ),
+    Rule(
+        "AG110",
+        "transaction in one sync function",
+        lambda hit: hit.access == "transaction",
+        lambda hit: "Put the whole transaction into one sync function and call it with "
+        "sync_to_async: transactions do not work in async code.",
+        lambda hit: "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
+    ),
+    Rule(
+        "AG112",
+        "raw SQL in one sync function",
+        lambda hit: hit.access in ("raw_sql", "connection"),
+        lambda hit: "Put the code that uses the cursor into one sync function and call it with "
+        "sync_to_async.",
+        lambda hit: "@sync_to_async\ndef query(): …\n\nawait query()",
+    ),
+    Rule(
+        "AG102",
+        "strawberry_django.field",
+        lambda hit: bool(hit.plain_field) and not hit.in_async_def,
+        lambda hit: f"Write @strawberry_django.field instead of @strawberry.field on "
+        f"{hit.graphql_field}: it runs the resolver in a thread.",
+        lambda hit: "@strawberry_django.field",
+    ),
+    Rule(
+        "AG104",
+        "deferred column",
+        lambda hit: hit.access == "deferred_field",
+        lambda hit: f'Add "{_field(hit)}" to .only() {_loader(hit)}'
+        + (
+            f', or to the field\'s hints: @strawberry_django.field(only=["{_field(hit)}"]).'
+            if hit.graphql_field
+            else "."
+        ),
+        lambda hit: f'….only(…, "{_field(hit)}")',
+    ),
+    Rule(
+        "AG101",
+        "select_related",
+        lambda hit: hit.access in _SINGLE,
+        lambda hit: f'Use select_related("{_field(hit)}") {_loader(hit)}.',
+        lambda hit: f'….select_related("{_field(hit)}")',
+    ),
+    Rule(
+        "AG105",
+        "async ORM method",
+        _has_async_method,
+        lambda hit: f"Use {_async_call(hit)}.",
+        _async_call,
+    ),
+    Rule(
+        "AG103",
+        "prefetch_related",
+        lambda hit: hit.access in _MANY and hit.orm_operation in (*_EVALUATIONS, "prefetch"),
+        lambda hit: f'Use prefetch_related("{_field(hit)}") {_loader(hit)}.',
+        lambda hit: f'….prefetch_related("{_field(hit)}")',
+    ),
+    Rule(
+        "AG108",
+        "aget_object_or_404",
+        lambda hit: hit.orm_operation in ("get_object_or_404", "get_list_or_404"),
+        lambda hit: f"Use await a{hit.orm_operation}(…).",
+        _async_call,
+    ),
+    Rule(
+        "AG106",
+        "async for",
+        lambda hit: hit.access == "queryset"
+        and hit.orm_operation in _EVALUATIONS
+        and (hit.in_async_def or not hit.on_stack),
+        lambda hit: f"Evaluate the queryset with async for: [row async for row in {_queryset(hit)}]."
+        if hit.on_stack
+        else "Return the rows, not the queryset: [row async for row in queryset].",
+        lambda hit: f"[row async for row in {_queryset(hit)}]",
+    ),
+    Rule(
+        "AG116",
+        "content types in a thread",
+        lambda hit: hit.access == "content_type",
+        lambda hit: f"Use {_in_thread(hit)}: content types come from the database until they "
+        "are cached.",
+        _in_thread,
+    ),
+    Rule(
+        "AG119",
+        "sync function called in the loop",
+        lambda hit: not hit.in_async_def,
+        lambda hit: f"{short(hit.function)} is a sync function that the event loop called: call "
+        f"it with await sync_to_async({short(hit.function)})(…), or make it async.",
+        lambda hit: f"await sync_to_async({short(hit.function)})(…)",
+    ),
+    Rule(
+        "AG120",
+        "sync_to_async",
+        lambda hit: True,
+        lambda hit: f"Use {_in_thread(hit)}.",
+        _in_thread,
+    ),
+)
+
+
+def _session_method(hit: Hit) -> str:
+    operation = hit.orm_operation or "get"
+    return "a" + _SESSION_METHODS.get(operation, operation).lstrip("_")

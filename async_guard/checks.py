@@ -1,0 +1,170 @@
+"""Problems with the set-up, as Django's system checks (``manage.py check``)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
+
+from async_guard.errors import SeamMissing
+from async_guard.probe import ALLOW, Probe
+from async_guard.settings import NAME, get_settings, problems
+
+MIDDLEWARE = "async_guard.middleware.AsyncGuardMiddleware"
+_BELOW = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+)
+_AT_LEAST = {"strawberry-graphql": (0, 240), "strawberry-graphql-django": (0, 60)}
+
+
+@register("async_guard")
+def check_async_guard(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """Return everything that is wrong or odd with the set-up."""
+    found: list[CheckMessage] = list(_check_settings())
+    if found:
+        return found
+    if not get_settings().ENABLED:
+        return []
+    return [
+        *_check_seams(),
+        *_check_sinks(),
+        *_check_exposure(),
+        *_check_middleware(),
+        *_check_environment(),
+        *_check_asgi(),
+        *_check_versions(),
+    ]
+
+
+def _check_settings() -> Iterator[CheckMessage]:
+    for sentence in problems(getattr(django_settings, NAME, {})):
+        yield Error(sentence, id="async_guard.E001")
+
+
+def _check_seams() -> Iterator[CheckMessage]:
+    try:
+        for seam in Probe(_Nobody()).seams():
+            if not seam.optional and not hasattr(seam.owner, seam.name):
+                yield Error(str(SeamMissing(seam.owner, seam.name)), id="async_guard.E002")
+    except ImportError as error:
+        yield Error(f"async_guard cannot find what it watches: {error}", id="async_guard.E002")
+
+
+class _Nobody:
+    """A listener that is never called: only the table of seams is read."""
+
+    def refused(self, error: BaseException) -> None: ...
+
+    def died(self, error: BaseException) -> None: ...
+
+    def allowed(self) -> None: ...
+
+    def loaded(self, queryset: Any) -> None: ...
+
+
+def _check_sinks() -> Iterator[CheckMessage]:
+    settings = get_settings()
+    for path in settings.SINKS:
+        try:
+            sink = import_string(path)
+        except ImportError as error:
+            yield Error(f"{NAME}['SINKS'] names {path!r}: {error}.", id="async_guard.E003")
+        else:
+            if not callable(sink):
+                yield Error(f"{NAME}['SINKS']: {path} is not callable.", id="async_guard.E003")
+    if settings.LOG_FILE is not None and not _is_writable(settings.LOG_FILE):
+        yield Error(
+            f"{NAME}['LOG_FILE']: {settings.LOG_FILE} cannot be written.",
+            hint="Name a file in a folder that the server's user may write.",
+            id="async_guard.E004",
+        )
+
+
+def _is_writable(path: str) -> bool:
+    if os.path.exists(path):
+        return os.path.isfile(path) and os.access(path, os.W_OK)
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
+
+
+def _check_exposure() -> Iterator[CheckMessage]:
+    if get_settings().EXPOSE_IN_RESPONSE is True and not django_settings.DEBUG:
+        yield Warning(
+            f"{NAME}['EXPOSE_IN_RESPONSE'] does nothing while DEBUG is off.",
+            hint="It shows file names to clients. Set it to 'force' if that is meant.",
+            id="async_guard.W005",
+        )
+
+
+def _check_middleware() -> Iterator[CheckMessage]:
+    middleware = list(django_settings.MIDDLEWARE)
+    if MIDDLEWARE not in middleware:
+        yield Warning(
+            f"{MIDDLEWARE} is not in MIDDLEWARE: hits name no request.",
+            hint="Add it as the first.",
+            id="async_guard.W001",
+        )
+        return
+    above = middleware[: middleware.index(MIDDLEWARE)]
+    if wrong := [name for name in _BELOW if name in above]:
+        yield Warning(
+            f"{MIDDLEWARE} stands below {wrong[0]}, so it sees nothing of that one's hits.",
+            hint="Move it to the top of MIDDLEWARE.",
+            id="async_guard.W002",
+        )
+
+
+def _check_environment() -> Iterator[CheckMessage]:
+    if os.environ.get(ALLOW):
+        yield Warning(
+            f"{ALLOW} is set: async-unsafe calls block the event loop instead of failing.",
+            hint="Unset it; async_guard reports each such call as blocking_orm.",
+            id="async_guard.W003",
+        )
+
+
+def _check_asgi() -> Iterator[CheckMessage]:
+    if getattr(django_settings, "ASGI_APPLICATION", None):
+        return
+    wsgi = getattr(django_settings, "WSGI_APPLICATION", None) or ""
+    package = wsgi.split(".", 1)[0]
+    if package and not _exists(f"{wsgi.rsplit('.', 2)[0]}.asgi"):
+        yield Warning(
+            "The project only has a WSGI application: no event loop runs, so there are no hits.",
+            hint="Serve it by ASGI (asgi.py, ASGI_APPLICATION), or set ENABLED to False.",
+            id="async_guard.W004",
+        )
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _check_versions() -> Iterator[CheckMessage]:
+    for name, least in _AT_LEAST.items():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        if numbers < least:
+            wanted = ".".join(map(str, least))
+            yield Warning(
+                f"{name} {version} is older than {wanted}, the oldest that async_guard knows.",
+                hint=f"pip install --upgrade {name}",
+                id="async_guard.W006",
+            )
+
+

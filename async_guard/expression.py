@@ -1,0 +1,134 @@
+"""
+The expression behind a position in a source file, the same on every Python version.
+
+Interpreters disagree on which text an instruction belongs to: iterating over ``books`` in
+``for b in books:`` is the whole statement up to 3.12 and ``books`` from 3.13 on; a truth test is
+the whole ``if`` in 3.11. The fingerprint must not change with the interpreter, so both are
+narrowed down to the part that was evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from dataclasses import dataclass
+
+PLACEHOLDER = "…"
+_STATEMENTS = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A piece of source: its text, 1-based lines, 0-based columns in code points."""
+
+    text: str
+    line: int
+    end_line: int
+    column: int
+    end_column: int
+
+
+def core_expression(lines: list[str], where: tuple[int, int, int, int]) -> Expression:
+    """
+    Return the expression at *where*.
+
+    Args:
+        lines: of the file, as ``linecache`` gives them.
+        where: line, end line, column, end column; columns 0-based in UTF-8 bytes, as CPython
+            gives them.
+    """
+    line, end_line, column, end_column = where
+    whole = Expression(
+        _cut(lines, line, end_line, column, end_column),
+        line,
+        end_line,
+        _points(lines, line, column),
+        _points(lines, end_line, end_column),
+    )
+    first = whole.text.lstrip()
+    if not first.startswith(("for ", "async for ", "while ", "if ", "elif ", "with ", "async with ")):
+        if not (first.startswith(("[", "{", "(")) and " for " in " ".join(first.split())):
+            return whole
+    return _narrowed(whole, column) or whole
+
+
+def _cut(lines: list[str], line: int, end_line: int, column: int, end_column: int) -> str:
+    picked = [text.encode("utf-8", "surrogatepass") for text in lines[line - 1 : end_line]]
+    if not picked:
+        return ""
+    picked[-1] = picked[-1][:end_column]
+    picked[0] = picked[0][column:]
+    return b"".join(picked).decode("utf-8", "replace")
+
+
+def _points(lines: list[str], line: int, column: int) -> int:
+    if not 0 < line <= len(lines):
+        return column
+    return len(lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode("utf-8", "replace"))
+
+
+def _narrowed(whole: Expression, column: int) -> Expression | None:
+    """Parse the text as it stands in the file and return the part that is evaluated."""
+    text = " " * column + whole.text
+    if whole.text.startswith("elif "):
+        text = " " * (column + 2) + whole.text[2:]
+    dedented = textwrap.dedent(text)
+    shift = len(text.split("\n", 1)[0]) - len(dedented.split("\n", 1)[0])
+    try:
+        tree = ast.parse(dedented).body[0]
+    except (SyntaxError, ValueError, IndexError):
+        return None
+    node = _evaluated(tree)
+    if node is None or node.end_lineno is None or node.end_col_offset is None:
+        return None
+    source = dedented.splitlines(keepends=True)
+    return Expression(
+        _cut(source, node.lineno, node.end_lineno, node.col_offset, node.end_col_offset),
+        whole.line + node.lineno - 1,
+        whole.line + node.end_lineno - 1,
+        _points(source, node.lineno, node.col_offset) + shift,
+        _points(source, node.end_lineno, node.end_col_offset) + shift,
+    )
+
+
+def _evaluated(tree: ast.stmt) -> ast.expr | None:
+    if isinstance(tree, ast.For | ast.AsyncFor):
+        return tree.iter
+    if isinstance(tree, ast.If | ast.While):
+        return _tested(tree.test)
+    if isinstance(tree, ast.With | ast.AsyncWith) and len(tree.items) == 1:
+        return tree.items[0].context_expr
+    if isinstance(tree, ast.Expr) and isinstance(
+        tree.value, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    ):
+        return tree.value.generators[0].iter
+    return None
+
+
+def _tested(test: ast.expr) -> ast.expr:
+    while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        test = test.operand
+    return test
+
+
+class _Literals(ast.NodeTransformer):
+    """Puts one name in the place of every literal, and of an f-string as a whole."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        return node if node.value in (None, True, False) else ast.Name(PLACEHOLDER)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        return ast.Name(PLACEHOLDER)
+
+
+def normalised(text: str) -> str:
+    """Return *text* without its literals and its layout, for the fingerprint."""
+    if text.startswith("{") and text.endswith("}"):  # a value in an f-string, from 3.12 on
+        return PLACEHOLDER
+    for attempt in (text, f"({text})"):
+        try:
+            tree = ast.parse(attempt.strip(), mode="eval")
+        except (SyntaxError, ValueError):
+            continue
+        return ast.unparse(_Literals().visit(tree))
+    return " ".join(text.split())

@@ -1,0 +1,131 @@
+"""
+One noticed access as a frozen, JSON-safe value.
+
+The names of the event's keys stand here, once: beside the attribute that they belong to.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
+
+SCHEMA_VERSION = "1.0"
+HIT, SUMMARY = "async_guard.hit", "async_guard.summary"
+SYNC_ORM, BLOCKING_ORM = "sync_orm", "blocking_orm"
+ASYNC_TO_SYNC, N_PLUS_ONE = "async_to_sync_in_loop", "n_plus_one"
+LEVELS = {
+    "raised": "error",
+    "swallowed": "error",
+    "allowed": "warning",
+    "handled": "info",
+    "retried": "warning",
+    "retry_failed": "error",
+    "retry_refused": "error",
+}
+
+
+@cache
+def package_version() -> str:
+    """Return the version of the installed package."""
+    try:
+        return importlib.metadata.version("async-guard")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"
+
+
+def key(name: str, default: Any = None) -> Any:
+    """Declare an attribute and its key in the event."""
+    return field(default=default, metadata={"key": name})
+
+
+def ours(name: str, default: Any = None) -> Any:
+    return key(f"async_guard.{name}", default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One access, or as many of one fingerprint as ``count`` says. See ``docs/event.md``."""
+
+    message: str = key("message", "")
+    schema_version: str = ours("schema_version", SCHEMA_VERSION)
+    version: str = ours("version", "")
+    hit_id: str = ours("hit_id", "")
+    kind: str = ours("kind", SYNC_ORM)
+    access: str = ours("access", "other")
+    relation: str | None = ours("relation")
+    orm_model: str | None = ours("orm.model")
+    orm_field: str | None = ours("orm.field")
+    orm_operation: str | None = ours("orm.operation")
+    orm_alias: str | None = ours("orm.alias")
+    outcome: str = ours("outcome", "raised")
+    fingerprint: str = ours("fingerprint", "")
+    fingerprint_version: int = ours("fingerprint_version", 1)
+    count: int = ours("count", 1)
+    rule: str = ours("rule", "")
+    advice: str | None = ours("advice")
+    docs: str | None = ours("docs")
+    owner: str = ours("owner", "app")
+    owner_package: str | None = ours("owner_package")
+    function: str = key("code.function.name", "")
+    path: str = key("code.file.path", "")
+    line: int = key("code.line.number", 0)
+    column: int | None = key("code.column.number")
+    end_line: int | None = ours("code.end_line")
+    end_column: int | None = ours("code.end_column")
+    text: str = ours("code.text", "")
+    in_async_def: bool = ours("code.in_async_def", False)
+    on_stack: bool = ours("code.on_stack", True)
+    digest: str | None = ours("code.digest")
+    frames: tuple[dict[str, Any], ...] = ours("frames", ())
+    operation_name: str | None = key("graphql.operation.name")
+    operation_type: str | None = key("graphql.operation.type")
+    graphql_field: str | None = ours("graphql.field")
+    graphql_path: str | None = ours("graphql.path")
+    graphql_resolver: str | None = ours("graphql.resolver")
+    graphql_parent: str | None = ours("graphql.parent")
+    plain_field: bool | None = ours("graphql.plain_field_on_django_type")
+    http_method: str | None = key("http.request.method")
+    http_route: str | None = key("http.route")
+    view: str | None = ours("view")
+    request_id: str | None = key("request_id")
+    correlation_id: str | None = key("correlation_id")
+    trace_id: str | None = key("trace_id")
+    span_id: str | None = key("span_id")
+    trace_flags: str | None = key("trace_flags")
+    task: str | None = ours("task")
+    process_pid: int | None = key("process.pid")
+    service_name: str | None = key("service.name")
+    service_version: str | None = key("service.version")
+    environment: str | None = key("deployment.environment.name")
+    duration_ms: float | None = ours("duration_ms")
+    exception_type: str | None = key("exception.type")
+
+    @property
+    def level(self) -> str:
+        """The name of the log level, by outcome."""
+        return LEVELS.get(self.outcome, "warning")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event's keys and values, without those that are not known."""
+        found = {}
+        for name, event_key in _keys():
+            value = getattr(self, name)
+            if value is None or value == ():
+                continue
+            found[event_key] = list(value) if isinstance(value, tuple) else value
+        return found
+
+    @classmethod
+    def from_dict(cls, event: dict[str, Any]) -> Hit:
+        """Make a hit from an event; keys that this version does not know are ignored."""
+        known = {name: event[event_key] for name, event_key in _keys() if event_key in event}
+        if "frames" in known:
+            known["frames"] = tuple(known["frames"])
+        return cls(**known)
+
+
+@cache
+def _keys() -> tuple[tuple[str, str], ...]:
+    return tuple((each.name, each.metadata["key"]) for each in fields(Hit))

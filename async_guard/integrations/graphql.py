@@ -1,0 +1,231 @@
+"""
+Which GraphQL field runs, read from graphql-core's frames, and where the project defines it.
+
+Reading them costs nothing until there is a hit, and it works where a wrapper around resolvers
+would not be asked: while values are completed, types resolved, scalars serialised.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+)
+
+from async_guard.callsite import CallSite, clean, definition_of, function_name, project_path
+from async_guard.origin import FieldOrigin
+
+DEFINITION = "strawberry-definition"
+
+
+def read_field(frame: FrameType) -> FieldOrigin | None:
+    """Return the field that *frame*, one of a GraphQL library, works for, if it knows it."""
+    info = _info_in(frame.f_locals)
+    return None if info is None else field_of(info)
+
+
+def field_of(info: Any) -> FieldOrigin:
+    """Describe the field of a ``GraphQLResolveInfo``."""
+    names: dict[str, Any] = {
+        "operation_type": info.operation.operation.value,
+        "operation_name": info.operation.name.value if info.operation.name else None,
+        "path": _folded(info.path),
+    }
+    parent = _parent_of(info)
+    if parent is not None:
+        names["parent"] = f"{parent[0]}.{parent[1]}"
+    return _with_definition(names, info.schema, info.parent_type.name, info.field_name)
+
+
+def read_operation(execution: Any) -> dict[str, Any]:
+    """Return name and type of the operation of a Strawberry execution context, once parsed."""
+    operation = _operation(execution)
+    if operation is None:
+        return {"operation_name": execution.operation_name}
+    return {
+        "operation_name": operation.name.value if operation.name else None,
+        "operation_type": operation.operation.value,
+    }
+
+
+def read_root_field(execution: Any) -> FieldOrigin | None:
+    """Describe the root field of a subscription: it has just one, and no executor above its steps."""
+    operation = _operation(execution)
+    if operation is None or operation.operation.value != "subscription":
+        return None
+    schema = execution.schema._schema
+    root = schema.get_root_type(operation.operation)
+    fragments = _fragments(execution.graphql_document)
+    node = next(iter(_fields(operation.selection_set, fragments)), None)
+    if root is None or node is None:
+        return None
+    key = node.alias.value if node.alias else node.name.value
+    return _with_definition({"path": key}, schema, root.name, node.name.value)
+
+
+def _operation(execution: Any) -> OperationDefinitionNode | None:
+    document = execution.graphql_document
+    if document is None:
+        return None
+    found = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    name = execution.operation_name
+    named = (each for each in found if each.name and each.name.value == name)
+    return next(named, found[0] if found else None)
+
+
+def _with_definition(
+    names: dict[str, Any], schema: Any, type_name: str, field_name: str
+) -> FieldOrigin:
+    names["field"] = f"{type_name}.{field_name}"
+    definition = _definition(schema, type_name, field_name)
+    if definition is None:
+        return FieldOrigin(names, None)
+    names["resolver"] = _resolver_name(definition)
+    if _is_plain_field_of_django_type(schema, type_name, definition):
+        names["plain_field"] = True
+    return FieldOrigin(names, _site_of(definition))
+
+
+def _info_in(scope: dict[str, Any]) -> Any:
+    """Return the ``GraphQLResolveInfo`` among a frame's variables, also one handed on in a call."""
+    candidates = [scope.get("info"), *(scope.get("args") or ()), scope.get("kwargs")]
+    for each in candidates:
+        if isinstance(each, dict):
+            each = each.get("info")
+        raw = getattr(each, "_raw_info", each)
+        if hasattr(raw, "parent_type") and hasattr(raw, "field_nodes"):
+            return raw
+    return None
+
+
+def _folded(path: Any) -> str:
+    """Return ``users[].profile`` for the path ``users, 3, profile``."""
+    text = ""
+    for key in path.as_list():
+        text += "[]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def _parent_of(info: Any) -> tuple[str, str] | None:
+    """Return type and name of the field that produced the object; the path has its alias only."""
+    path = info.path.prev
+    while path is not None and isinstance(path.key, int):
+        path = path.prev
+    if path is None or path.typename is None:
+        return None
+    keys = [key for key in path.as_list() if not isinstance(key, int)]
+    name = _name_behind(keys, info.operation.selection_set, info.fragments)
+    return path.typename, name or keys[-1]
+
+
+def _name_behind(keys: list[str], selection: Any, fragments: Any) -> str | None:
+    nodes = [selection]
+    found: list[FieldNode] = []
+    for key in keys:
+        found = [
+            node
+            for each in nodes
+            for node in _fields(each, fragments)
+            if (node.alias.value if node.alias else node.name.value) == key
+        ]
+        nodes = [node.selection_set for node in found]
+    return found[0].name.value if found else None
+
+
+def _fields(selection: Any, fragments: Any) -> Iterator[FieldNode]:
+    for node in selection.selections if selection is not None else ():
+        if isinstance(node, FieldNode):
+            yield node
+        elif isinstance(node, InlineFragmentNode):
+            yield from _fields(node.selection_set, fragments)
+        elif isinstance(node, FragmentSpreadNode):
+            fragment = fragments.get(node.name.value)
+            fragment = getattr(fragment, "definition", fragment)  # graphql-core 3.3 wraps it
+            yield from _fields(getattr(fragment, "selection_set", None), fragments)
+
+
+def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    return {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+
+
+# --- Strawberry's definition behind a field ----------------------------------------------------
+
+
+def _definition(schema: Any, type_name: str, field_name: str) -> Any:
+    """Return the ``StrawberryField``, or None where the schema was not made by Strawberry."""
+    graphql_type = schema.get_type(type_name)
+    field = getattr(graphql_type, "fields", {}).get(field_name)
+    return getattr(field, "extensions", {}).get(DEFINITION)
+
+
+def _resolver_name(definition: Any) -> str | None:
+    if definition is None:
+        return None
+    resolver = definition.base_resolver
+    if resolver is not None:
+        function = resolver.wrapped_func
+        name = function_name(None, getattr(function, "__qualname__", definition.python_name))
+        return f"{getattr(function, '__module__', '?')}:{name}"
+    origin = definition.origin
+    if origin is None:
+        return None
+    name = function_name(None, getattr(origin, "__qualname__", str(origin)))
+    return f"{getattr(origin, '__module__', '?')}:{name}.{definition.python_name}"
+
+
+def _is_plain_field_of_django_type(schema: Any, type_name: str, definition: Any) -> bool:
+    """Tell a ``strawberry.field`` on a ``strawberry_django.type``: nobody runs it in a thread."""
+    graphql_type = schema.get_type(type_name)
+    owner = getattr(graphql_type, "extensions", {}).get(DEFINITION)
+    is_django = hasattr(getattr(owner, "origin", None), "__strawberry_django_definition__")
+    has_resolver = definition.base_resolver is not None
+    return is_django and has_resolver and not type(definition).__module__.startswith("strawberry_django")
+
+
+def _site_of(definition: Any) -> CallSite | None:
+    if definition.base_resolver is not None:
+        return definition_of(definition.base_resolver.wrapped_func)
+    origin = definition.origin
+    module = sys.modules.get(getattr(origin, "__module__", ""))
+    filename = getattr(module, "__file__", None)
+    if filename is None:
+        return None
+    lines = linecache.getlines(filename)
+    line = _annotation_line(lines, origin.__name__, definition.python_name)
+    return CallSite(
+        path=project_path(filename),
+        line=line,
+        function=function_name(
+            origin.__module__, f"{origin.__qualname__}.{definition.python_name}"
+        ),
+        text=clean(lines[line - 1].split("#")[0].strip()) if 0 < line <= len(lines) else "",
+        on_stack=False,
+    )
+
+
+def _annotation_line(lines: list[str], class_name: str, name: str) -> int:
+    """Find ``name: …`` in ``class class_name``: the line that a default resolver answers for."""
+    start = 0
+    for number, text in enumerate(lines, 1):
+        if re.match(rf"\s*class\s+{re.escape(class_name)}\b", text):
+            start = number
+        elif start and re.match(rf"\s+{re.escape(name)}\s*[:=]", text):
+            return number
+    return start or 1
+
+
+def read_field_key(frame: FrameType) -> tuple[str, str] | None:
+    """Return type and name of the field that *frame* works for: less than ``read_field``."""
+    info = _info_in(frame.f_locals)
+    return None if info is None else (info.parent_type.name, info.field_name)

@@ -1,0 +1,103 @@
+"""
+The Strawberry extension: which GraphQL operation runs, and how its hits ended.
+
+It has no ``resolve`` method, so no field pays for it, and it wraps no resolver: which field hit is
+read from the executor's frames, how it ended from the exception (see ``docs/design.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+try:
+    from strawberry.extensions import SchemaExtension
+except ImportError as error:  # pragma: no cover - needs an environment without Strawberry
+    raise ImportError(
+        "AsyncGuardExtension needs Strawberry: pip install 'async-guard[strawberry]'"
+    ) from error
+
+from django.conf import settings as django_settings
+
+from async_guard import origin
+from async_guard.guard import guard
+from async_guard.origin import Operation
+from async_guard.settings import FORCE, get_settings
+
+# The extension may be one instance for all requests, so nothing is kept on it
+_ended: ContextVar[Operation | None] = ContextVar("async_guard_ended", default=None)
+
+
+class AsyncGuardExtension(SchemaExtension):
+    """Add it to ``strawberry.Schema(extensions=[…])``."""
+
+    def on_operation(self) -> Iterator[None]:
+        if not guard.installed:
+            yield
+            return
+        outer = origin.current.get()
+        execution = self.execution_context
+        operation = Operation(_request(outer, execution), graphql=execution)
+        if is_exposed():
+            operation.exposed = []
+        origin.current.set(operation)
+        try:
+            yield
+        finally:
+            # not by token: a stream may be closed in another context than it was opened in
+            origin.current.set(outer)
+            _ended.set(operation)
+            if operation.pending or operation.loads:
+                _settle_later(operation)
+
+    def on_stream_result(self, result: Any) -> Iterator[None]:
+        yield
+        operation = origin.current.get()
+        if operation is not None and operation.pending:
+            operation.errors = list(getattr(result, "errors", None) or ())
+            guard.end_operation(operation)
+
+    def get_results(self) -> dict[str, Any]:
+        """Called when every extension is done with the result."""
+        operation = _ended.get()
+        if operation is None or operation.is_over:
+            return {}
+        _ended.set(None)
+        _settle(operation)
+        if not operation.exposed:
+            return {}
+        return {"asyncGuard": {"hits": [hit.to_dict() for hit in operation.exposed]}}
+
+
+def is_exposed() -> bool:
+    """Tell whether responses list their hits: without ``DEBUG`` only where that is forced."""
+    wanted = get_settings().EXPOSE_IN_RESPONSE
+    return wanted == FORCE or (wanted is True and django_settings.DEBUG)
+
+
+def _request(outer: Operation | None, execution: Any) -> Any:
+    if outer is not None and outer.request is not None:
+        return outer.request
+    context = execution.context
+    request = context.get("request") if isinstance(context, dict) else None
+    return request or getattr(context, "request", None)
+
+
+def _settle_later(operation: Operation) -> None:
+    """In the loop's next turn: an extension listed before this one may still mask errors."""
+    try:
+        asyncio.get_running_loop().call_soon(_settle, operation)
+    except RuntimeError:  # executed without a loop: get_results() comes next
+        return
+
+
+def _settle(operation: Operation) -> None:
+    if operation.is_over:
+        return
+    operation.is_over = True
+    result = operation.graphql.result
+    errors = result.errors if result is not None else operation.graphql.pre_execution_errors
+    operation.errors = list(errors or ())
+    guard.end_operation(operation)

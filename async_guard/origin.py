@@ -1,0 +1,193 @@
+"""
+On whose behalf code runs: a GraphQL operation and field, a request and its view, or a task.
+
+What is running is kept in a ``ContextVar``, which tasks and ``sync_to_async`` inherit, so that
+concurrent requests never mix. It holds one object per operation, put there by the middleware or
+by the Strawberry extension; which *field* runs is read from the stack, and only when there is a
+hit. Without either of the two the stack tells what it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import sys
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+
+from async_guard.callsite import CallSite, Edge, outer_frames
+
+Key = tuple[Any, ...]
+
+
+class Pending(Protocol):
+    """A hit whose outcome is not known yet."""
+
+    def the_error(self) -> BaseException | None: ...
+
+    def settle(self, outcome: str | None = None) -> None: ...
+
+
+class Operation:
+    """One GraphQL operation, one request, or one task: what hits and loads are counted by."""
+
+    __slots__ = (
+        "__weakref__",
+        "errors",
+        "exposed",
+        "graphql",
+        "is_over",
+        "loads",
+        "pending",
+        "request",
+    )
+
+    def __init__(self, request: Any = None, *, graphql: Any = None) -> None:
+        self.request = request
+        """The ``HttpRequest``; only its method, route and view are ever read."""
+        self.graphql = graphql
+        """The execution context of Strawberry's operation; None outside GraphQL."""
+        self.loads: dict[Key, Any] = {}
+        """Lazy loads in worker threads, by relation and call site."""
+        self.pending: list[Pending] = []
+        """Hits whose outcome is not known yet."""
+        self.errors: list[BaseException] = []
+        """What it answered with."""
+        self.is_over = False
+        self.exposed: list[Any] | None = None
+        """The operation's hits, where the response is to list them."""
+
+    def is_answering(self) -> bool:
+        """Execution is over, and extensions may still change the result."""
+        return not self.is_over and getattr(self.graphql, "result", None) is not None
+
+
+current: ContextVar[Operation | None] = ContextVar("async_guard_operation", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Names of what runs; every one may be unknown."""
+
+    operation_name: str | None = None
+    operation_type: str | None = None
+    field: str | None = None
+    """``Type.field``."""
+    path: str | None = None
+    """Response path, list indexes folded: ``users[].profile``."""
+    resolver: str | None = None
+    parent: str | None = None
+    """``Type.field`` of the field that produced the parent object."""
+    plain_field: bool | None = None
+    """A ``strawberry.field`` with a resolver on a ``strawberry_django.type``."""
+    method: str | None = None
+    route: str | None = None
+    view: str | None = None
+    task: str | None = None
+    request_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    trace_flags: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOrigin:
+    """What a GraphQL library says of the field that runs."""
+
+    names: dict[str, Any]
+    """Keyword arguments of ``Origin``."""
+    site: CallSite | None
+    """Where the project defines the field or its resolver."""
+
+
+def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
+    """Say on whose behalf *frame* runs, and where its GraphQL field is defined."""
+    field, request = _from_stack(frame)
+    operation = current.get()
+    names: dict[str, Any] = {}
+    if operation is not None and operation.graphql is not None:
+        module = importlib.import_module(_FIELD_READERS["graphql"])
+        names |= module.read_operation(operation.graphql)
+        field = field or module.read_root_field(operation.graphql)
+    if field is not None:
+        names |= field.names
+    request = (operation and operation.request) or request
+    names |= _request_names(request) | _context_names()
+    if not (names.get("operation_type") or request):
+        names["task"] = _task_name()
+    return Origin(**names), field
+
+
+def _from_stack(frame: FrameType | None) -> tuple[FieldOrigin | None, Any]:
+    field, request = None, None
+    for each, known in outer_frames(frame):
+        if field is None and known.package in _FIELD_READERS:
+            field = _read_field(known.package, each)
+        elif known.edge is Edge.VIEW:
+            request = each.f_locals.get("request")
+            if hasattr(request, "method"):
+                break
+    return field, request
+
+
+_FIELD_READERS = {
+    "graphql": "async_guard.integrations.graphql",
+    "strawberry": "async_guard.integrations.graphql",
+    "strawberry_django": "async_guard.integrations.graphql",
+}
+
+
+def _read_field(package: str | None, frame: FrameType) -> FieldOrigin | None:
+    """Ask the integration; it is only imported where its library already is."""
+    module = importlib.import_module(_FIELD_READERS[package or ""])
+    found: FieldOrigin | None = module.read_field(frame)
+    return found
+
+
+def _request_names(request: Any) -> dict[str, Any]:
+    if request is None:
+        return {}
+    match = getattr(request, "resolver_match", None)
+    return {
+        "method": getattr(request, "method", None),
+        "route": getattr(match, "route", None),
+        "view": view_name(getattr(match, "func", None)),
+    }
+
+
+def view_name(view: Any) -> str | None:
+    """Return ``module:qualname`` of a view, of its class where it is class based."""
+    if view is None:
+        return None
+    found = getattr(view, "view_class", None) or inspect.unwrap(view)
+    name = getattr(found, "__qualname__", None) or type(found).__qualname__
+    return f"{getattr(found, '__module__', '?')}:{name.replace('.<locals>', '')}"
+
+
+def _context_names() -> dict[str, Any]:
+    """Read the ids that django-structlog and OpenTelemetry keep, and nothing else of theirs."""
+    bound = structlog.contextvars.get_contextvars()
+    names = {
+        key: str(bound[key])
+        for key in ("request_id", "correlation_id")
+        if isinstance(bound.get(key), str | int | uuid.UUID)  # a lazy object would be evaluated
+    }
+    if "opentelemetry.trace" in sys.modules:
+        module = importlib.import_module("async_guard.integrations.opentelemetry")
+        names |= module.current_ids()
+    return names
+
+
+def _task_name() -> str | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None
+    return task.get_name() if task is not None else None

@@ -1,0 +1,199 @@
+"""
+How a refused access ended: who caught the exception, read from its traceback.
+
+A traceback ends in the outermost frame that the exception has reached. Once nobody handles it any
+more, that frame is the one that caught it, and the exception table of its code says with which
+``except``. So nothing has to be wrapped around the project's code to know.
+
+See CPython's ``InternalDocs/exception_handling.md`` and https://docs.python.org/3/library/dis.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from async_guard.callsite import Edge, code_of
+
+RAISED, SWALLOWED, ALLOWED, HANDLED = "raised", "swallowed", "allowed", "handled"
+_SURFACES = {Edge.FIELD, Edge.VIEW, Edge.SERVER}
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_CHECKS = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One thing that may catch: ``except X``, a bare ``except``, or a ``with`` block."""
+
+    kind: str
+    """``except``, ``bare``, ``with``."""
+    names: tuple[dis.Instruction, ...] = ()
+    """What puts the exception's type, or the context manager, on the stack."""
+
+
+_clauses: dict[tuple[int, int], tuple[CodeType, list[Clause]]] = {}
+
+
+def read_outcome(error: BaseException, *, escaped: str) -> str:
+    """
+    Say how *error*, which is not on its way any more, ended.
+
+    Args:
+        error: with its traceback.
+        escaped: the outcome of one that left its task and was raised nowhere else.
+    """
+    trace = error.__traceback__
+    if trace is None or has_surfaced(trace):
+        return RAISED
+    frame = trace.tb_frame
+    clauses = _clauses_at(frame.f_code, trace.tb_lasti)
+    verdict = _verdict(clauses, frame, error)
+    if verdict is None or _raised_again(frame):
+        return escaped if frame.f_code.co_flags & _COROUTINE else SWALLOWED
+    if verdict is SWALLOWED and clauses[0].kind == "with" and frame.f_lasti == trace.tb_lasti:
+        return escaped  # a lock or a transaction let it through
+    return verdict
+
+
+def has_surfaced(trace: TracebackType | None) -> bool:
+    """Tell whether it reached what answers for the project: executor, handler, server, loop."""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        edge = code_of(code).edge
+        if edge in _SURFACES or (edge is Edge.LOOP and code.co_name == "run_until_complete"):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _raised_again(frame: FrameType) -> bool:
+    """Tell whether *frame* ended by raising the exception that it had caught."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    if not 0 <= at < len(code):
+        return False
+    opname = dis.opname[code[at]]
+    return opname == "RERAISE" or (opname == "RAISE_VARARGS" and code[at + 1] == 0)
+
+
+def _verdict(clauses: list[Clause], frame: FrameType, error: BaseException) -> str | None:
+    """Return what the first clause that takes *error* makes of it; None: no clause does."""
+    by_type = isinstance(error, SynchronousOnlyOperation)
+    otherwise = None
+    for clause in clauses:
+        values = list(_values(clause.names, frame))
+        by_name = by_type and SynchronousOnlyOperation in values
+        if clause.kind == "bare":
+            return SWALLOWED
+        if clause.kind == "except":
+            if any(isinstance(each, type) and isinstance(error, each) for each in values):
+                return HANDLED if by_name else SWALLOWED
+        elif contextlib.suppress in values:
+            if by_name:
+                return HANDLED
+            otherwise = SWALLOWED
+        elif by_name:  # pytest.raises(), assertRaises(): it is to be raised
+            return RAISED
+        else:
+            otherwise = SWALLOWED
+    return otherwise
+
+
+def _values(instructions: Iterable[dis.Instruction], frame: FrameType) -> Iterator[Any]:
+    """Yield what names stand for: types and functions. Runs no code of the project's."""
+    value: Any = None
+    for each in instructions:
+        if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            value = frame.f_globals.get(each.argval, frame.f_builtins.get(each.argval))
+        elif each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            value = getattr(value, "__dict__", {}).get(each.argval)
+        elif each.opname in ("LOAD_FAST", "LOAD_DEREF"):
+            value = frame.f_locals.get(each.argval)
+        else:
+            continue
+        yield from value if isinstance(value, tuple) else (value,)
+
+
+def _clauses_at(code: CodeType, lasti: int) -> list[Clause]:
+    key = (id(code), lasti)
+    known = _clauses.get(key)
+    if known is None:
+        if len(_clauses) > 10_000:
+            _clauses.clear()
+        known = _clauses[key] = (code, list(_read_clauses(code, lasti)))
+    return known[1]
+
+
+def _read_clauses(code: CodeType, lasti: int) -> Iterator[Clause]:
+    """
+    Yield what covers *lasti*, the inner first.
+
+    A handler that takes nothing raises again, in an instruction that the next outer one covers.
+    """
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    instructions = list(dis.get_instructions(code))
+    at: int | None = lasti
+    seen: set[int] = set()
+    while at is not None:
+        target = next((e.target for e in table if e.start <= at < e.end), None)
+        if target is None or target in seen:
+            return
+        seen.add(target)
+        start = next(n for n, each in enumerate(instructions) if each.offset >= target)
+        clauses, at = _read_handler(instructions, start)
+        yield from clauses
+
+
+def _read_handler(
+    instructions: list[dis.Instruction], start: int
+) -> tuple[list[Clause], int | None]:
+    """Return the clauses of the handler that starts there, and where it raises again."""
+    clauses: list[Clause] = []
+    is_handler = instructions[start].opname == "PUSH_EXC_INFO"
+    names: list[dis.Instruction] = []
+    index = start + 1 if is_handler else start
+    while index < len(instructions):
+        each = instructions[index]
+        if each.opname == "RERAISE":
+            return clauses, each.offset
+        if is_handler and each.opname == "WITH_EXCEPT_START":
+            clauses.append(Clause("with", tuple(_inside(instructions[:start], each))))
+        elif each.opname in _CHECKS:
+            clauses.append(Clause("except", tuple(names)))
+            names = []
+            index = _jump_target(instructions, index)
+            continue
+        elif is_handler and each.opname == "POP_EXCEPT" and not clauses:
+            return [Clause("bare")], None
+        names.append(each)
+        index += 1
+    return clauses, None
+
+
+def _jump_target(instructions: list[dis.Instruction], index: int) -> int:
+    """Return the index of the clause after the one that is checked at *index*."""
+    for each in instructions[index + 1 :]:
+        if "JUMP" in each.opname:
+            return next(n for n, to in enumerate(instructions) if to.offset >= each.argval)
+    return len(instructions)
+
+
+def _inside(instructions: list[dis.Instruction], outer: dis.Instruction) -> list[dis.Instruction]:
+    """Return the instructions that belong to the same piece of source as *outer*, or a part."""
+    whole = outer.positions
+    if whole is None or None in whole:
+        return []
+    return [
+        each
+        for each in instructions
+        if (part := each.positions) is not None
+        and None not in part
+        and (whole.lineno, whole.col_offset) <= (part.lineno, part.col_offset)  # type: ignore[operator]
+        and (part.end_lineno, part.end_col_offset) <= (whole.end_lineno, whole.end_col_offset)  # type: ignore[operator]
+    ]
