@@ -79,7 +79,7 @@ def read_key(stack: Stack) -> tuple[Any, ...]:
 
 
 def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
-    """Return whose frame called the accessor at index *at*; the interpreter's are looked through."""
+    """Return whose frame called the accessor at index *at*; others are looked through."""
     for _, known in stack.frames[at + 1 :]:
         if known.owner in (FRAMEWORK, DEPENDENCY) and not _is_transparent(known):
             return str(known.owner), known.package
@@ -90,8 +90,9 @@ def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
 
 def _is_transparent(known: Code) -> bool:
     path = known.code.co_filename.replace("\\", "/")
-    return known.is_django and path.endswith(
-        ("/django/utils/functional.py", "/contrib/auth/middleware.py")
+    return (
+        known.is_django
+        and path.endswith(("/django/utils/functional.py", "/contrib/auth/middleware.py"))
     ) or "/django/db/" in path
 
 
@@ -160,16 +161,15 @@ def _read_prefetch(frame: FrameType) -> Access | None:
     if not instances or lookup is None:
         return None
     name = lookup.prefetch_through.split("__")[scope.get("level") or 0]
-    field = next(
-        (f for f in type(instances[0])._meta.get_fields() if _accessor(f) == name), None
-    )
+    field = next((f for f in type(instances[0])._meta.get_fields() if _accessor(f) == name), None)
     found = _relation(_kind_of(field), type(instances[0]), name)
     return replace(found, operation="prefetch")
 
 
 def _accessor(field: Any) -> str | None:
     name = getattr(field, "get_accessor_name", None)
-    return name() if name is not None else field.name
+    found: str | None = name() if name is not None else field.name
+    return found
 
 
 def _kind_of(field: Any) -> str:
@@ -337,9 +337,7 @@ def _named(access: str, relation: str | None = None) -> Reader:
 
 
 def _read_content_type(frame: FrameType) -> Access:
-    return Access(
-        "content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name
-    )
+    return Access("content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name)
 
 
 def _read_atomic(frame: FrameType) -> Access:
@@ -459,7 +457,10 @@ def learn_frames() -> None:
 
 def _can_import(module: str, apps: Any) -> bool:
     """Modules with models can only be imported where their app is installed."""
-    needs = {"django.contrib.auth.models": "django.contrib.auth", _GENERIC: "django.contrib.contenttypes"}
+    needs = {
+        "django.contrib.auth.models": "django.contrib.auth",
+        _GENERIC: "django.contrib.contenttypes",
+    }
     return module not in needs or apps.is_installed(needs[module])
 
 

@@ -16,6 +16,7 @@ import django
 
 from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, Hit
 
+DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
 _ASYNC_METHODS = {
     *("get", "create", "get_or_create", "update_or_create", "bulk_create", "bulk_update"),
     *("count", "in_bulk", "iterator", "latest", "earliest", "first", "last", "delete", "update"),
@@ -45,7 +46,7 @@ class Advice:
     @property
     def docs(self) -> str:
         """Link to the rule's page."""
-        return f"docs/rules/{self.rule}.md"
+        return f"{DOCS}/{self.rule}.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,24 +193,30 @@ RULES: tuple[Rule, ...] = (
         "N+1 in a worker thread",
         lambda hit: hit.kind == N_PLUS_ONE,
         _n_plus_one_sentence,
-        lambda hit: f'….select_related("{_field(hit)}")'
-        if hit.access not in _MANY
-        else f'….prefetch_related("{_field(hit)}")',
+        lambda hit: (
+            f'….select_related("{_field(hit)}")'
+            if hit.access not in _MANY
+            else f'….prefetch_related("{_field(hit)}")'
+        ),
     ),
     Rule(
         "AG118",
         "template evaluates a query",
         _is_template,
-        lambda hit: f"Load {subject(hit)} before the template is rendered, or render it with "
-        "await sync_to_async(render)(…).",
+        lambda hit: (
+            f"Load {subject(hit)} before the template is rendered, or render it with "
+            "await sync_to_async(render)(…)."
+        ),
         lambda hit: "return await sync_to_async(render)(request, template, context)",
     ),
     Rule(
         "AG107",
         "request.auser()",
         lambda hit: hit.access == "lazy_user",
-        lambda hit: "Use await request.auser() in an async function; request.user loads the "
-        "session and the user.",
+        lambda hit: (
+            "Use await request.auser() in an async function; request.user loads the "
+            "session and the user."
+        ),
         lambda hit: "user = await request.auser()",
     ),
     Rule(
@@ -237,43 +244,52 @@ RULES: tuple[Rule, ...] = (
         "AG111",
         "library call in a thread",
         _by_library,
-        lambda hit: f"Use {_in_thread(hit)}: {hit.owner_package or 'the library'} uses the "
-        "database in it.",
+        lambda hit: (
+            f"Use {_in_thread(hit)}: {hit.owner_package or 'the library'} uses the database in it."
+        ),
         _in_thread,
     ),
     Rule(
         "AG110",
         "transaction in one sync function",
         lambda hit: hit.access == "transaction",
-        lambda hit: "Put the whole transaction into one sync function and call it with "
-        "sync_to_async: transactions do not work in async code.",
+        lambda hit: (
+            "Put the whole transaction into one sync function and call it with "
+            "sync_to_async: transactions do not work in async code."
+        ),
         lambda hit: "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
     ),
     Rule(
         "AG112",
         "raw SQL in one sync function",
         lambda hit: hit.access in ("raw_sql", "connection"),
-        lambda hit: "Put the code that uses the cursor into one sync function and call it with "
-        "sync_to_async.",
+        lambda hit: (
+            "Put the code that uses the cursor into one sync function and call it with "
+            "sync_to_async."
+        ),
         lambda hit: "@sync_to_async\ndef query(): …\n\nawait query()",
     ),
     Rule(
         "AG102",
         "strawberry_django.field",
         lambda hit: bool(hit.plain_field) and not hit.in_async_def,
-        lambda hit: f"Write @strawberry_django.field instead of @strawberry.field on "
-        f"{hit.graphql_field}: it runs the resolver in a thread.",
+        lambda hit: (
+            f"Write @strawberry_django.field instead of @strawberry.field on "
+            f"{hit.graphql_field}: it runs the resolver in a thread."
+        ),
         lambda hit: "@strawberry_django.field",
     ),
     Rule(
         "AG104",
         "deferred column",
         lambda hit: hit.access == "deferred_field",
-        lambda hit: f'Add "{_field(hit)}" to .only() {_loader(hit)}'
-        + (
-            f', or to the field\'s hints: @strawberry_django.field(only=["{_field(hit)}"]).'
-            if hit.graphql_field
-            else "."
+        lambda hit: (
+            f'Add "{_field(hit)}" to .only() {_loader(hit)}'
+            + (
+                f', or to the field\'s hints: @strawberry_django.field(only=["{_field(hit)}"]).'
+                if hit.graphql_field
+                else "."
+            )
         ),
         lambda hit: f'….only(…, "{_field(hit)}")',
     ),
@@ -308,28 +324,35 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "AG106",
         "async for",
-        lambda hit: hit.access == "queryset"
-        and hit.orm_operation in _EVALUATIONS
-        and (hit.in_async_def or not hit.on_stack),
-        lambda hit: f"Evaluate the queryset with async for: [row async for row in {_queryset(hit)}]."
-        if hit.on_stack
-        else "Return the rows, not the queryset: [row async for row in queryset].",
+        lambda hit: (
+            hit.access == "queryset"
+            and hit.orm_operation in _EVALUATIONS
+            and (hit.in_async_def or not hit.on_stack)
+        ),
+        lambda hit: (
+            f"Evaluate the queryset with async for: [row async for row in {_queryset(hit)}]."
+            if hit.on_stack
+            else "Return the rows, not the queryset: [row async for row in queryset]."
+        ),
         lambda hit: f"[row async for row in {_queryset(hit)}]",
     ),
     Rule(
         "AG116",
         "content types in a thread",
         lambda hit: hit.access == "content_type",
-        lambda hit: f"Use {_in_thread(hit)}: content types come from the database until they "
-        "are cached.",
+        lambda hit: (
+            f"Use {_in_thread(hit)}: content types come from the database until they are cached."
+        ),
         _in_thread,
     ),
     Rule(
         "AG119",
         "sync function called in the loop",
         lambda hit: not hit.in_async_def,
-        lambda hit: f"{short(hit.function)} is a sync function that the event loop called: call "
-        f"it with await sync_to_async({short(hit.function)})(…), or make it async.",
+        lambda hit: (
+            f"{short(hit.function)} is a sync function that the event loop called: call "
+            f"it with await sync_to_async({short(hit.function)})(…), or make it async."
+        ),
         lambda hit: f"await sync_to_async({short(hit.function)})(…)",
     ),
     Rule(
@@ -340,6 +363,15 @@ RULES: tuple[Rule, ...] = (
         _in_thread,
     ),
 )
+
+
+def _django_field(hit: Hit) -> str:
+    hints = {"deferred_field": "only"} | dict.fromkeys(_SINGLE, "select_related")
+    hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY else None)
+    return f'@strawberry_django.field({hint}=["{_field(hit)}"])' if hint else _PLAIN
+
+
+_PLAIN = "@strawberry_django.field"
 
 
 def _session_method(hit: Hit) -> str:

@@ -176,7 +176,7 @@ def _classify(code: CodeType) -> Code:
 
 
 def _owner(filename: str) -> tuple[str | None, str | None]:
-    if filename.startswith(_OURS) or filename.startswith("<") or not filename:
+    if not filename or filename.startswith((_OURS, "<")):
         return None, None
     if filename.startswith(_project_paths) and _project_paths:
         return PROJECT, None

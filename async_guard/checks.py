@@ -166,5 +166,3 @@ def _check_versions() -> Iterator[CheckMessage]:
                 hint=f"pip install --upgrade {name}",
                 id="async_guard.W006",
             )
-
-

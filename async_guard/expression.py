@@ -45,11 +45,17 @@ def core_expression(lines: list[str], where: tuple[int, int, int, int]) -> Expre
         _points(lines, line, column),
         _points(lines, end_line, end_column),
     )
-    first = whole.text.lstrip()
-    if not first.startswith(("for ", "async for ", "while ", "if ", "elif ", "with ", "async with ")):
-        if not (first.startswith(("[", "{", "(")) and " for " in " ".join(first.split())):
-            return whole
-    return _narrowed(whole, column) or whole
+    if _is_statement(whole.text) or _is_comprehension(whole.text):
+        return _narrowed(whole, column) or whole
+    return whole
+
+
+def _is_statement(text: str) -> bool:
+    return text.startswith(("for ", "async ", "while ", "if ", "elif ", "with "))
+
+
+def _is_comprehension(text: str) -> bool:
+    return text.startswith(("[", "{", "(")) and " for " in " ".join(text.split())
 
 
 def _cut(lines: list[str], line: int, end_line: int, column: int, end_column: int) -> str:

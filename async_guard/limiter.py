@@ -10,48 +10,43 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from async_guard.hit import Hit
 
 SAMPLE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """So many hits of one fingerprint that ended in one way, and were not logged in full."""
-
-    hit: Hit
-    """One of them, for the names."""
-    count: int
-
-
 @dataclass(slots=True)
 class Drained:
     """What was counted since the last time."""
 
-    counts: list[Count] = field(default_factory=list)
+    hits: list[Hit] = field(default_factory=list)
+    """One per fingerprint and outcome, with the count."""
     unnamed: int = 0
     """Hits of fingerprints that there was no room for."""
     dropped: int = 0
-    """Of those counted, the ones that a full queue refused."""
+    """Events that a full queue refused; those of the log are among the counted."""
     evicted: int = 0
     """Fingerprints that were forgotten; their next hit is logged in full again."""
     evicted_sample: list[str] = field(default_factory=list)
 
+    @property
+    def is_lossy(self) -> bool:
+        return bool(self.unnamed or self.dropped or self.evicted)
+
     def __bool__(self) -> bool:
-        return bool(self.counts or self.unnamed or self.evicted or self.dropped)
+        return bool(self.hits) or self.is_lossy
 
 
 class Limiter:
-    """Counts by fingerprint. Thread-safe, also when a finaliser runs in the middle of it."""
+    """Counts by fingerprint. Thread-safe, and reentrant: a finaliser may come in between."""
 
     def __init__(self, burst: int, most: int) -> None:
         self._burst = burst
         self._most = most
         self._lock = threading.RLock()
         self._logged: OrderedDict[str, int] = OrderedDict()
-        self._counts: dict[tuple[str, str], list[Any]] = {}
+        self._counts: dict[tuple[str, str], tuple[Hit, list[int]]] = {}
         self._drained = Drained()
         self.totals: dict[str, int] = {}
         """Hits by outcome since the start."""
@@ -59,47 +54,43 @@ class Limiter:
     def admit(self, fingerprint: str) -> bool:
         """Tell whether the next hit of *fingerprint* is to be logged in full."""
         with self._lock:
-            logged = self._logged.get(fingerprint)
-            if logged is not None and logged >= self._burst:
-                self._logged.move_to_end(fingerprint)
-                return False
-            self._logged[fingerprint] = (logged or 0) + 1
+            logged = self._logged.get(fingerprint, 0)
+            admitted = logged < self._burst
+            self._logged[fingerprint] = logged + admitted
             self._logged.move_to_end(fingerprint)
             if len(self._logged) > self._most:
                 self._evict()
-            return True
+            return admitted
 
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         """Count *hit*, which is not logged in full."""
+        key = hit.fingerprint, outcome
         with self._lock:
-            entry = self._counts.get((hit.fingerprint, outcome))
-            if entry is not None:
-                entry[1] += times
-            elif len(self._counts) < self._most:
-                self._counts[hit.fingerprint, outcome] = [hit, times]
-            else:
+            if key not in self._counts and len(self._counts) >= self._most:
                 self._drained.unnamed += times
+            else:
+                self._counts.setdefault(key, (hit, [0]))[1][0] += times
 
     def total(self, outcome: str, times: int = 1) -> None:
         """Count every hit, logged or not."""
         with self._lock:
             self.totals[outcome] = self.totals.get(outcome, 0) + times
 
-    def dropped(self, hit: Hit, from_log: bool) -> None:
+    def dropped(self, hit: Hit, outcome: str, *, is_counted: bool) -> None:
         """Count what a full queue refused; what the log misses is in its next summary."""
         with self._lock:
-            self._drained.dropped += hit.count
-        if from_log:
-            self.count(hit, hit.outcome, hit.count)
+            self._drained.dropped += 1
+        if not is_counted:
+            self.count(hit, outcome, hit.count)
 
     def drain(self) -> Drained:
         """Return what was counted since the last time, and begin again."""
         with self._lock:
             drained, self._drained = self._drained, Drained()
             counts, self._counts = self._counts, {}
-        drained.counts = [
-            Count(replace(hit, outcome=outcome, count=times), times)
-            for (_, outcome), (hit, times) in counts.items()
+        drained.hits = [
+            replace(hit, outcome=outcome, count=times)
+            for (_, outcome), (hit, [times]) in counts.items()
         ]
         return drained
 

@@ -17,21 +17,11 @@ import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from async_guard.callsite import CallSite, Edge, outer_frames
-
-Key = tuple[Any, ...]
-
-
-class Pending(Protocol):
-    """A hit whose outcome is not known yet."""
-
-    def the_error(self) -> BaseException | None: ...
-
-    def settle(self, outcome: str | None = None) -> None: ...
 
 
 class Operation:
@@ -53,10 +43,10 @@ class Operation:
         """The ``HttpRequest``; only its method, route and view are ever read."""
         self.graphql = graphql
         """The execution context of Strawberry's operation; None outside GraphQL."""
-        self.loads: dict[Key, Any] = {}
-        """Lazy loads in worker threads, by relation and call site."""
-        self.pending: list[Pending] = []
-        """Hits whose outcome is not known yet."""
+        self.loads: dict[str, Any] = {}
+        """Lazy loads in worker threads, by fingerprint."""
+        self.pending: list[Any] = []
+        """Its ``PendingHit`` s: those whose outcome is not known yet."""
         self.errors: list[BaseException] = []
         """What it answered with."""
         self.is_over = False

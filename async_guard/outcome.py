@@ -194,6 +194,6 @@ def _inside(instructions: list[dis.Instruction], outer: dis.Instruction) -> list
         for each in instructions
         if (part := each.positions) is not None
         and None not in part
-        and (whole.lineno, whole.col_offset) <= (part.lineno, part.col_offset)  # type: ignore[operator]
-        and (part.end_lineno, part.end_col_offset) <= (whole.end_lineno, whole.end_col_offset)  # type: ignore[operator]
+        and (whole.lineno, whole.col_offset) <= (part.lineno, part.col_offset)
+        and (part.end_lineno, part.end_col_offset) <= (whole.end_lineno, whole.end_col_offset)
     ]

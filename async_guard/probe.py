@@ -21,7 +21,6 @@ A seam that Django removed takes the others with it: half a probe would report h
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Iterator

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -47,6 +48,13 @@ class Problem:
     """The code objects whose ids the key is made of."""
     hit: Hit | None = None
     """A hit without an origin, for those that are only counted."""
+
+    def names(self) -> Iterator[str]:
+        """Yield what an ``ALLOWLIST`` may name it by."""
+        site, access = self.site, self.access
+        found = (access.relation, access.model, site.path, site.function)
+        yield from (name for name in found if name)
+        yield f"{site.path}:{site.line}"
 
 
 class Problems:

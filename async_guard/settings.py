@@ -47,7 +47,7 @@ class Settings:
     """Loads of one relation from one line within one operation that make a hit; 0: never."""
 
     EXPOSE_IN_RESPONSE: bool | str = False
-    """List an operation's hits in ``extensions.asyncGuard``. ``"force"``: also without ``DEBUG``."""
+    """List hits in the response's ``extensions.asyncGuard``; ``"force"``: even without DEBUG."""
 
     ALLOWLIST: tuple[str, ...] = ()
     """Never reported: fnmatch patterns over relation, ``path``, function and ``Type.field``."""

@@ -83,7 +83,9 @@ class FileSink:
 
     def note(self, event: str, level: str, keys: dict[str, Any]) -> None:
         envelope = {
-            "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "timestamp": datetime.now(UTC)
+            .isoformat(timespec="microseconds")
+            .replace("+00:00", "Z"),
             "level": level,
             "event": event,
             "logger": LOGGER,

@@ -77,7 +77,7 @@ def _cell_of(frame: FrameType) -> CellType | None:
     function = frame.f_locals.get("func")
     connection = (frame.f_locals.get("args") or (None,))[0]
     for klass in type(connection).__mro__:
-        method = vars(klass).get(getattr(function, "__name__", ""))
+        method: Any = vars(klass).get(getattr(function, "__name__", ""))
         code = getattr(method, "__code__", None)
         if code is frame.f_code and method.__closure__ is not None:
             cell: CellType = method.__closure__[code.co_freevars.index("func")]

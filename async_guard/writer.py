@@ -1,9 +1,8 @@
 """
-Carries hits to the sinks, off the event loop: one thread and one bounded queue per sink.
+A thread with a bounded queue of things to do, off the event loop.
 
 A file write on the loop is itself blocking, and a sink may be slow, so nothing of it happens in
-the request. The thread starts with the first hit. After ``fork`` the child begins with an empty
-queue: what the parent had noticed is the parent's to write.
+the request. After ``fork`` the child begins with an empty queue and without the thread.
 """
 
 from __future__ import annotations
@@ -23,29 +22,26 @@ logger = logging.getLogger("async_guard")
 
 
 class Writer:
-    """Calls one sink in a thread of its own."""
+    """Does one thing after the other in a thread of its own. The thread starts when asked."""
 
     def __init__(
         self,
-        sink: Callable[..., Any],
+        sink: Any,
         *,
         most: int,
         tick: Callable[[], None] | None = None,
         every: float = 1.0,
-        is_log: bool = False,
     ) -> None:
         """
         Args:
-            sink: what to call.
-            is_log: this one is the log that totals are read from.
-            most: items that may wait.
+            sink: whose thread it is, for the message if one of its calls raises.
+            most: calls that may wait.
             tick: called in the thread every so many seconds (*every*), also while it is idle.
         """
         self.sink = sink
         self._most = most
         self._tick = tick
         self._every = every
-        self.is_log = is_log
         self._failed = False
         self.forget()
 
@@ -58,25 +54,39 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread, if it does not run; ``flush()`` does without one."""
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="async_guard", daemon=True)
-                    with suppress(RuntimeError):  # no new threads while the interpreter ends
-                        thread.start()
-                        self._thread = thread
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="async_guard", daemon=True)
+                with suppress(RuntimeError):  # no new threads while the interpreter ends
+                    thread.start()
+                    self._thread = thread
 
-    def put(self, call: Callable[..., Any], *args: Any, context: contextvars.Context) -> bool:
-        """Have ``call(*args)`` done in *context*; False: there is no room."""
-        if self._queue.qsize() >= self._most:
+    def put(
+        self,
+        call: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context,
+        must: bool = False,
+    ) -> bool:
+        """
+        Have ``call(*args)`` done in *context*, which nothing else may be running in.
+
+        Returns:
+            False if there is no room, which a *must* call does not need.
+        """
+        if not must and self._queue.qsize() >= self._most:
             return False
         self._queue.put((call, args, context))
-        self.start()
         return True
 
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is done; False: *deadline* (monotonic) came first."""
-        if self._thread is None or not self._thread.is_alive():
+        thread = self._thread
+        if thread is threading.current_thread():
+            return True  # a sink that flushes does not wait for itself
+        if thread is None or not thread.is_alive():
             self._drain()
             return True
         done = threading.Event()
@@ -88,26 +98,24 @@ class Writer:
         thread = self._thread
         if thread is not None and thread.is_alive():
             self._queue.put(None)
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
         self._thread = None
 
     def _run(self) -> None:
         deafen()  # for good: what a sink does with the database is no hit
-        source, due = self._queue, time.monotonic() + self._every
+        source = self._queue
+        due = time.monotonic() + self._every
         while True:
-            try:
-                item = source.get(timeout=max(0.0, due - time.monotonic()) if self._tick else None)
-            except queue.Empty:
+            wait = max(0.0, due - time.monotonic()) if self._tick else None
+            with suppress(queue.Empty):
+                item = source.get(timeout=wait)
+                if item is None:
+                    return
+                self._do(item)
+            if self._tick is not None and time.monotonic() >= due:
                 due = time.monotonic() + self._every
-                self._guarded(self._tick)
-                continue
-            if item is None:
-                return
-            call, args, context = item
-            self._guarded(context.run, call, *args)
-            if self._tick and time.monotonic() >= due:
-                due = time.monotonic() + self._every
-                self._guarded(self._tick)
+                self._do((self._tick, (), contextvars.Context()))
 
     def _drain(self) -> None:
         """Do all that waits, here."""
@@ -115,16 +123,16 @@ class Writer:
             while True:
                 item = self._queue.get_nowait()
                 if item is not None:
-                    call, args, context = item
-                    self._guarded(context.run, call, *args)
+                    self._do(item)
 
-    def _guarded(self, call: Any, *args: Any) -> None:
+    def _do(self, item: tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]) -> None:
+        call, args, context = item
         try:
-            call(*args)
+            context.run(call, *args)
         except Exception:
             if not self._failed:
                 self._failed = True
-                logger.exception("async_guard.sink_failed: %r raised; it is told once", self.sink)
+                logger.exception("async_guard.sink_failed: %r raised; told once", self.sink)
         finally:
             _close_connections()
 
@@ -133,5 +141,6 @@ def _close_connections() -> None:
     """Leave no connection open that a sink opened in this thread."""
     from django.db import connections
 
-    for connection in connections.all(initialized_only=True):
-        connection.close_if_unusable_or_obsolete()
+    if threading.current_thread().name == "async_guard":
+        for connection in connections.all(initialized_only=True):
+            connection.close_if_unusable_or_obsolete()

@@ -60,7 +60,7 @@ def read_operation(execution: Any) -> dict[str, Any]:
 
 
 def read_root_field(execution: Any) -> FieldOrigin | None:
-    """Describe the root field of a subscription: it has just one, and no executor above its steps."""
+    """Describe the one root field of a subscription: no executor stands above its steps."""
     operation = _operation(execution)
     if operation is None or operation.operation.value != "subscription":
         return None
@@ -190,7 +190,8 @@ def _is_plain_field_of_django_type(schema: Any, type_name: str, definition: Any)
     owner = getattr(graphql_type, "extensions", {}).get(DEFINITION)
     is_django = hasattr(getattr(owner, "origin", None), "__strawberry_django_definition__")
     has_resolver = definition.base_resolver is not None
-    return is_django and has_resolver and not type(definition).__module__.startswith("strawberry_django")
+    is_plain = not type(definition).__module__.startswith("strawberry_django")
+    return is_django and has_resolver and is_plain
 
 
 def _site_of(definition: Any) -> CallSite | None:

@@ -1,0 +1,132 @@
+"""
+A hit is described where it is noticed, because only there is the stack; how it ends is known
+later. Until then it is pending: it is settled when its exception dies, or when the operation,
+the request or ``flush()`` asks, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from async_guard import origin
+from async_guard.hit import Hit
+from async_guard.origin import Operation
+from async_guard.outcome import RAISED, SWALLOWED, has_surfaced, read_outcome
+
+Deliver = Callable[["PendingHit", str], None]
+
+
+class PendingHit:
+    """A hit whose end is not known yet."""
+
+    __slots__ = ("context", "error", "hit", "is_full", "key", "operation", "since", "strong")
+
+    def __init__(self, hit: Hit, error: BaseException, *, is_full: bool) -> None:
+        self.hit = hit
+        self.is_full = is_full
+        self.key = id(error)
+        self.since = time.monotonic()
+        self.operation = origin.current.get()
+        self.context = contextvars.copy_context() if is_full else None
+        self.strong: BaseException | None = None
+        try:
+            self.error: Any = weakref.ref(error)
+        except TypeError:  # asgiref's RuntimeError: kept until the loop's next turn
+            self.error = None
+            self.strong = error
+
+    def the_error(self) -> BaseException | None:
+        return self.strong if self.error is None else self.error()
+
+    def outcome(self, error: BaseException | None) -> str:
+        """Return how it ended, as far as it can be known now."""
+        if error is None:
+            return RAISED
+        answering = self.operation is not None and self.operation.is_answering()
+        if answering and has_surfaced(error.__traceback__):
+            return SWALLOWED  # an extension dropped it before the answer was given
+        return read_outcome(error, escaped=RAISED if self.operation is None else SWALLOWED)
+
+
+class PendingHits:
+    """
+    All hits whose end is not known yet, by the identity of their exception.
+
+    ``died`` runs in a finaliser, so in the middle of anything: it takes no lock and starts nothing.
+    """
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._pending: dict[int, PendingHit] = {}
+
+    def add(self, pending: PendingHit) -> None:
+        self._pending[pending.key] = pending
+        if pending.operation is not None:
+            remember(pending.operation.pending, pending)
+
+    def died(self, error: BaseException) -> None:
+        """Settle the hit of *error*, which is about to be freed."""
+        pending = self._pending.pop(id(error), None)
+        if pending is not None:
+            self._deliver(pending, pending.outcome(error))
+
+    def settle(self, pending: PendingHit, outcome: str | None = None) -> None:
+        """End a hit, as *outcome* or as far as its exception tells now; once."""
+        if self._pending.pop(pending.key, None) is pending:
+            error = pending.the_error()
+            pending.strong = None
+            self._deliver(pending, outcome or pending.outcome(error))
+
+    def settle_all(self, *, noticed_before: float | None = None) -> None:
+        """End all hits, or those noticed before then (``time.monotonic()``)."""
+        for pending in list(self._pending.values()):
+            if noticed_before is None or pending.since < noticed_before:
+                self.settle(pending)
+
+    def settle_operation(self, operation: Operation) -> None:
+        """End the hits of *operation*, now that it is known which errors it answered with."""
+        shown = {id(each) for error in operation.errors for each in chain_of(error)}
+        pending, operation.pending = operation.pending, []
+        for each in pending:
+            error = each.the_error()
+            if error is not None:
+                self.settle(each, _answered(error, id(error) in shown, operation))
+
+    def forget(self) -> None:
+        self._pending.clear()
+
+
+def _answered(error: BaseException, is_shown: bool, operation: Operation) -> str | None:
+    """Return the outcome of what an operation did or did not answer with."""
+    if is_shown:
+        return RAISED
+    hidden = operation.graphql is not None and has_surfaced(error.__traceback__)
+    return SWALLOWED if hidden else None
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, what it was raised from, what it wraps, and the members of groups."""
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        each = todo.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        todo += [each.__cause__, each.__context__, getattr(each, "original_error", None)]
+        todo += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+
+
+MOST_REMEMBERED = 1000
+
+
+def remember(items: list[Any], item: Any) -> None:
+    """Append to a list that must not grow for ever in an operation that does not end."""
+    if len(items) >= MOST_REMEMBERED:
+        del items[: MOST_REMEMBERED // 2]
+    items.append(item)
