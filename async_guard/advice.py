@@ -145,12 +145,29 @@ def _async_call(hit: Hit) -> str:
     return f"await {changed}" if times else f"await ….a{operation}(…)"
 
 
+_CONSUMERS = ("list", "tuple", "set", "sorted", "len", "bool", "sum", "max", "min", "any", "all")
+
+
 def _queryset(hit: Hit) -> str:
-    return hit.text or f"{_name(hit.orm_model)}.objects.all()"
+    """Return the queryset as written, without the builtin that iterates it."""
+    try:
+        tree = ast.parse(hit.text, mode="eval").body
+    except (SyntaxError, ValueError):
+        return f"{_name(hit.orm_model)}.objects.all()"
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args:
+        if tree.func.id in _CONSUMERS:
+            tree = tree.args[0]
+    return ast.unparse(tree)
 
 
 def _in_thread(hit: Hit) -> str:
-    return f"await sync_to_async({_callee(hit)})(…)"
+    """Return the call in a thread; of the whole function, where that cannot await."""
+    callee = _callee(hit) if hit.in_async_def else short(hit.function)
+    return f"await sync_to_async({callee})(…)"
+
+
+def _above(hit: Hit) -> str:
+    return "" if hit.in_async_def else " in the async code that calls it"
 
 
 # --- the rules -------------------------------------------------------------------------------
@@ -245,7 +262,8 @@ RULES: tuple[Rule, ...] = (
         "library call in a thread",
         _by_library,
         lambda hit: (
-            f"Use {_in_thread(hit)}: {hit.owner_package or 'the library'} uses the database in it."
+            f"Use {_in_thread(hit)}{_above(hit)}: "
+            f"{hit.owner_package or 'the library'} uses the database in it."
         ),
         _in_thread,
     ),
@@ -274,10 +292,10 @@ RULES: tuple[Rule, ...] = (
         "strawberry_django.field",
         lambda hit: bool(hit.plain_field) and not hit.in_async_def,
         lambda hit: (
-            f"Write @strawberry_django.field instead of @strawberry.field on "
-            f"{hit.graphql_field}: it runs the resolver in a thread."
+            f"Write {_django_field(hit)} instead of @strawberry.field on {hit.graphql_field}: "
+            "it runs the resolver in a thread."
         ),
-        lambda hit: "@strawberry_django.field",
+        _django_field,
     ),
     Rule(
         "AG104",

@@ -222,7 +222,7 @@ class Guard:
         """
         for each, known in callsite.outer_frames(frame):
             if known.package == "asgiref" and each.f_code.co_name == "thread_handler":
-                operation = Operation()
+                operation = Operation(is_task=True)
                 weakref.finalize(operation, self._tell_loads, operation.loads)
                 origin.current.set(operation)
                 return operation

@@ -33,12 +33,15 @@ class Operation:
         "exposed",
         "graphql",
         "is_over",
+        "is_task",
         "loads",
         "pending",
         "request",
     )
 
-    def __init__(self, request: Any = None, *, graphql: Any = None) -> None:
+    def __init__(self, request: Any = None, *, graphql: Any = None, is_task: bool = False) -> None:
+        self.is_task = is_task
+        """Made for a task, which nobody is answered for."""
         self.request = request
         """The ``HttpRequest``; only its method, route and view are ever read."""
         self.graphql = graphql
@@ -105,7 +108,11 @@ def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
     if operation is not None and operation.graphql is not None:
         module = importlib.import_module(_FIELD_READERS["graphql"])
         names |= module.read_operation(operation.graphql)
-        field = field or module.read_root_field(operation.graphql)
+        field = (
+            field
+            or module.read_root_field(operation.graphql)
+            or module.find_field(operation.graphql, frame)
+        )
     if field is not None:
         names |= field.names
     request = (operation and operation.request) or request

@@ -41,16 +41,19 @@ class Clause:
 _clauses: dict[tuple[int, int], tuple[CodeType, list[Clause]]] = {}
 
 
-def read_outcome(error: BaseException, *, escaped: str) -> str:
+def read_outcome(error: BaseException, *, escaped: str, task: CodeType | None = None) -> str:
     """
     Say how *error*, which is not on its way any more, ended.
 
     Args:
         error: with its traceback.
         escaped: the outcome of one that left its task and was raised nowhere else.
+        task: the code of the task's coroutine, where the task answers for itself.
     """
-    trace = error.__traceback__
-    if trace is None or has_surfaced(trace):
+    trace = _without_bridges(error.__traceback__)
+    if trace is None:
+        return escaped  # C code took it without its traceback, and let it go
+    if has_surfaced(trace) or _left(task, trace) or _is_seen_by_test(trace):
         return RAISED
     frame = trace.tb_frame
     clauses = _clauses_at(frame.f_code, trace.tb_lasti)
@@ -71,6 +74,39 @@ def has_surfaced(trace: TracebackType | None) -> bool:
             return True
         trace = trace.tb_next
     return False
+
+
+def _without_bridges(trace: TracebackType | None) -> TracebackType | None:
+    """
+    Skip where asgiref raised it once more, only to have it in ``sys.exc_info()`` of a thread.
+
+    Code in an ``except`` block that awaits ``sync_to_async`` has it carried there and back.
+    """
+    while trace is not None and trace.tb_frame.f_code.co_name in ("thread_handler", "main_wrap"):
+        if code_of(trace.tb_frame.f_code).package != "asgiref":
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def _left(task: CodeType | None, trace: TracebackType) -> bool:
+    """Tell whether it left the task and was raised again where the task was awaited."""
+    inner = trace.tb_next
+    while inner is not None and task is not None:
+        if inner.tb_frame.f_code is task:
+            return True
+        inner = inner.tb_next
+    return False
+
+
+def _is_seen_by_test(trace: TracebackType) -> bool:
+    """A test that catches what the code under test raised is no part of that code."""
+    return (
+        trace.tb_next is not None
+        and trace.tb_frame.f_code.co_name.startswith("test_")
+        and (trace.tb_next.tb_frame.f_code is not trace.tb_frame.f_code)
+        and code_of(trace.tb_next.tb_frame.f_code).is_project
+    )
 
 
 def _raised_again(frame: FrameType) -> bool:

@@ -6,6 +6,7 @@ the request or ``flush()`` asks, whichever comes first.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import time
 import weakref
@@ -23,7 +24,18 @@ Deliver = Callable[["PendingHit", str], None]
 class PendingHit:
     """A hit whose end is not known yet."""
 
-    __slots__ = ("context", "error", "hit", "is_full", "key", "operation", "since", "strong")
+    __slots__ = (
+        "context",
+        "error",
+        "escaped",
+        "hit",
+        "is_full",
+        "key",
+        "operation",
+        "since",
+        "strong",
+        "task",
+    )
 
     def __init__(self, hit: Hit, error: BaseException, *, is_full: bool) -> None:
         self.hit = hit
@@ -31,6 +43,10 @@ class PendingHit:
         self.key = id(error)
         self.since = time.monotonic()
         self.operation = origin.current.get()
+        answers = self.operation is not None and not self.operation.is_task
+        task = None if answers else asyncio.current_task()
+        self.task = getattr(task.get_coro(), "cr_code", None) if task is not None else None
+        self.escaped = SWALLOWED if answers or _is_gathered(task) else RAISED
         self.context = contextvars.copy_context() if is_full else None
         self.strong: BaseException | None = None
         try:
@@ -49,7 +65,17 @@ class PendingHit:
         answering = self.operation is not None and self.operation.is_answering()
         if answering and has_surfaced(error.__traceback__):
             return SWALLOWED  # an extension dropped it before the answer was given
-        return read_outcome(error, escaped=RAISED if self.operation is None else SWALLOWED)
+        return read_outcome(error, escaped=self.escaped, task=self.task)
+
+
+def _is_gathered(task: asyncio.Task[Any] | None) -> bool:
+    """Tell whether ``gather(return_exceptions=True)`` waits for *task*: nobody will raise."""
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        code = getattr(callback, "__code__", None)
+        if code is not None and code.co_qualname == "gather.<locals>._done_callback":
+            cell = callback.__closure__[code.co_freevars.index("return_exceptions")]
+            return bool(cell.cell_contents)
+    return False
 
 
 class PendingHits:

@@ -7,6 +7,7 @@ would not be asked: while values are completed, types resolved, scalars serialis
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import re
 import sys
@@ -21,6 +22,7 @@ from graphql import (
     FragmentSpreadNode,
     InlineFragmentNode,
     OperationDefinitionNode,
+    is_list_type,
 )
 
 from async_guard.callsite import CallSite, clean, definition_of, function_name, project_path
@@ -230,3 +232,85 @@ def read_field_key(frame: FrameType) -> tuple[str, str] | None:
     """Return type and name of the field that *frame* works for: less than ``read_field``."""
     info = _info_in(frame.f_locals)
     return None if info is None else (info.parent_type.name, info.field_name)
+
+
+# --- a field whose executor is not on the stack: its resolver runs in a worker thread ------------
+
+
+def find_field(execution: Any, frame: FrameType | None) -> FieldOrigin | None:
+    """
+    Return the selected field whose resolver, or whose attribute, *frame* runs.
+
+    Several fields may share a resolver; without an executor on the stack only one that is
+    selected once can be told.
+    """
+    operation = _operation(execution)
+    if operation is None:
+        return None
+    schema = execution.schema._schema
+    wanted = _resolvers_and_attributes(frame)
+    fragments = _fragments(execution.graphql_document)
+    root = schema.get_root_type(operation.operation)
+    found = [
+        selected
+        for selected in _selected(operation.selection_set, root, fragments, "", None)
+        if _answers_for(schema, selected, wanted)
+    ]
+    if len(found) != 1:
+        return None
+    path, type_name, field_name, parent = found[0]
+    names = {"path": path, "parent": parent} if parent else {"path": path}
+    return _with_definition(names, schema, type_name, field_name)
+
+
+Selected = tuple[str, str, str, str | None]
+
+
+def _selected(
+    selection: Any, parent_type: Any, fragments: Any, prefix: str, parent: str | None
+) -> Iterator[Selected]:
+    """Yield path, type, field and parent field of all that is selected, below lists with ``[]``."""
+    for node in _fields(selection, fragments):
+        field = getattr(parent_type, "fields", {}).get(node.name.value)
+        if field is None:
+            continue
+        path = prefix + (node.alias.value if node.alias else node.name.value)
+        name = f"{parent_type.name}.{node.name.value}"
+        yield path, parent_type.name, node.name.value, parent
+        inner, brackets = _named_type(field.type)
+        below = f"{path}{brackets}."
+        yield from _selected(node.selection_set, inner, fragments, below, name)
+
+
+def _named_type(graphql_type: Any) -> tuple[Any, str]:
+    brackets = ""
+    while hasattr(graphql_type, "of_type"):
+        brackets += "[]" if is_list_type(graphql_type) else ""
+        graphql_type = graphql_type.of_type
+    return graphql_type, brackets
+
+
+def _resolvers_and_attributes(frame: FrameType | None) -> set[Any]:
+    """Return the code objects on the stack, and model and attribute of a strawberry_django getter."""
+    found: set[Any] = set()
+    while frame is not None:
+        found.add(id(frame.f_code))
+        args = frame.f_locals.get("args")
+        if frame.f_code.co_name == "sync_resolver" and isinstance(args, tuple) and len(args) > 1:
+            found.add((type(args[0]), args[1]))
+        frame = frame.f_back
+    return found
+
+
+def _answers_for(schema: Any, selected: Selected, wanted: set[Any]) -> bool:
+    _, type_name, field_name, _ = selected
+    definition = _definition(schema, type_name, field_name)
+    if definition is None:
+        return False
+    if definition.base_resolver is not None:
+        function = inspect.unwrap(definition.base_resolver.wrapped_func)
+        return id(getattr(function, "__code__", None)) in wanted
+    owner = schema.get_type(type_name).extensions[DEFINITION].origin
+    model = getattr(getattr(owner, "__strawberry_django_definition__", None), "model", None)
+    attribute = getattr(definition, "django_name", None) or definition.python_name
+    return (model, attribute) in wanted

@@ -97,7 +97,8 @@ def _settle(operation: Operation) -> None:
     if operation.is_over:
         return
     operation.is_over = True
-    result = operation.graphql.result
-    errors = result.errors if result is not None else operation.graphql.pre_execution_errors
+    execution = operation.graphql
+    # an extension may have failed after a result was there, or changed the result's errors
+    errors = getattr(execution.result, "errors", None) or execution.pre_execution_errors
     operation.errors = list(errors or ())
     guard.end_operation(operation)

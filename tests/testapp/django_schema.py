@@ -47,6 +47,4 @@ class Query:
     films: list[Film] = strawberry_django.field()
 
 
-django_schema = strawberry.Schema(
-    Query, extensions=[AsyncGuardExtension, DjangoOptimizerExtension]
-)
+django_schema = strawberry.Schema(Query, extensions=[AsyncGuardExtension, DjangoOptimizerExtension])

@@ -14,7 +14,8 @@ class HasMembership(BasePermission):
 
     def has_permission(self, source, info, **kwargs):
         try:
-            return bool(info.context.request.user.membership.motto)  # <- the access [has_membership]
+            user = info.context.request.user
+            return bool(user.membership.motto)  # <- the access [has_membership]
         except Exception:
             return False
 

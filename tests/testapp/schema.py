@@ -6,13 +6,13 @@ from typing import Annotated, NewType
 
 import strawberry
 import structlog
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from strawberry import relay
 from strawberry.extensions import MaskErrors
 from strawberry.schema.config import StrawberryConfig
-from asgiref.sync import sync_to_async
 
 from async_guard.integrations.strawberry import AsyncGuardExtension
 from tests.testapp import services

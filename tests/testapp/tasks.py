@@ -34,8 +34,11 @@ async def count_in_thread():
 
 async def count_later():
     counts = []
-    loop = asyncio.get_running_loop()
-    loop.call_later(0.01, lambda: counts.append(Film.objects.count()))  # <- the access [count_later]
+
+    def count():
+        counts.append(Film.objects.count())  # <- the access [count_later]
+
+    asyncio.get_running_loop().call_later(0.01, count)
     await asyncio.sleep(0.05)
     return counts
 
@@ -65,8 +68,8 @@ async def count_when_done():
 
 async def five_at_once():
     films = Film.objects.order_by("pk")
-    found = await asyncio.gather(*(films.afirst() for _ in range(5)))  # <- the access [five_at_once]
-    return len(found)
+    queries = [films.afirst() for _ in range(5)]
+    return len(await asyncio.gather(*queries))  # <- the access [five_at_once]
 
 
 class AsyncAtomic(Atomic):
@@ -111,6 +114,11 @@ async def first_director_in_thread():
 async def _director_of(title):
     film = await Film.objects.aget(title=title)
     return film.director.name  # <- the access [director_of]
+
+
+async def director_after_prefetch():
+    film = await Film.objects.prefetch_related("genres").aget(title="Stalker")
+    return film.director.name  # <- the access [director_after_prefetch]
 
 
 async def director_in_task():

@@ -199,14 +199,19 @@ def asgi(path):
         if error := task.exception():
             sent.append(type(error).__name__)
         del task, error
-        await _collect_what_django_left_open()
+        await collect_what_was_left_open()
         return sent if sent[0] == 200 else sent[0]
 
     return drive
 
 
-async def _collect_what_django_left_open():
-    """A stream that breaks leaves its request body and its connection to the collector."""
+async def collect_what_was_left_open():
+    """
+    Let the collector have what Django does not close.
+
+    That is the body and the connection of a request whose stream broke, and the connection that
+    the loop's thread opens for every task when it may.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -388,7 +388,11 @@ CONTROLS = [
                         "joinedDirectorName": "Tarkovsky",
                         "director": {"studio": {"name": "Mosfilm"}},
                     },
-                    {"title": "Playtime", "joinedDirectorName": "Tati", "director": {"studio": None}},
+                    {
+                        "title": "Playtime",
+                        "joinedDirectorName": "Tati",
+                        "director": {"studio": None},
+                    },
                 ]
             },
         ),

@@ -18,6 +18,7 @@ from tests.zoo.case import (
     Case,
     answer,
     asgi,
+    collect_what_was_left_open,
     execute,
     gql,
     hit,
@@ -261,6 +262,13 @@ VIEWS = [
 ]
 TASKS = [
     Case(
+        "task_with_queries_in_threads",
+        "Queries that were moved to a thread change nothing for the one that was not.",
+        tasks.director_after_prefetch,
+        seen=REFUSED,
+        told=hit("forward_relation", DIRECTOR, "director_after_prefetch"),
+    ),
+    Case(
         "awaited_task",
         "Who awaits a task gets its exception.",
         tasks.director_in_task,
@@ -376,9 +384,7 @@ ALLOWED = [
         "A lazy relation blocks the loop.",
         http("/films/Stalker/class/"),
         seen=(200, '{"director": "Tarkovsky"}'),
-        told=hit(
-            "forward_relation", DIRECTOR, "class_based_view", "allowed", kind="blocking_orm"
-        ),
+        told=hit("forward_relation", DIRECTOR, "class_based_view", "allowed", kind="blocking_orm"),
     ),
     Case(
         "lazy_user",
@@ -413,6 +419,7 @@ async def test_allowed(case, programme, monkeypatch):
 
     with capture_hits() as hits:
         seen = await answer(case)
+    await collect_what_was_left_open()
 
     assert seen == case.seen
     assert told(hits) == case.told
