@@ -154,9 +154,9 @@ def _queryset(hit: Hit) -> str:
         tree = ast.parse(hit.text, mode="eval").body
     except (SyntaxError, ValueError):
         return f"{_name(hit.orm_model)}.objects.all()"
-    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args:
-        if tree.func.id in _CONSUMERS:
-            tree = tree.args[0]
+    match tree:
+        case ast.Call(func=ast.Name(id=name), args=[queryset, *_]) if name in _CONSUMERS:
+            tree = queryset
     return ast.unparse(tree)
 
 
@@ -168,6 +168,21 @@ def _in_thread(hit: Hit) -> str:
 
 def _above(hit: Hit) -> str:
     return "" if hit.in_async_def else " in the async code that calls it"
+
+
+def _django_field(hit: Hit) -> str:
+    hints = {"deferred_field": "only"} | dict.fromkeys(_SINGLE, "select_related")
+    hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY else None)
+    return (
+        f'@strawberry_django.field({hint}=["{_field(hit)}"])'
+        if hint
+        else "@strawberry_django.field"
+    )
+
+
+def _session_method(hit: Hit) -> str:
+    operation = hit.orm_operation or "get"
+    return "a" + _SESSION_METHODS.get(operation, operation).lstrip("_")
 
 
 # --- the rules -------------------------------------------------------------------------------
@@ -381,17 +396,3 @@ RULES: tuple[Rule, ...] = (
         _in_thread,
     ),
 )
-
-
-def _django_field(hit: Hit) -> str:
-    hints = {"deferred_field": "only"} | dict.fromkeys(_SINGLE, "select_related")
-    hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY else None)
-    return f'@strawberry_django.field({hint}=["{_field(hit)}"])' if hint else _PLAIN
-
-
-_PLAIN = "@strawberry_django.field"
-
-
-def _session_method(hit: Hit) -> str:
-    operation = hit.orm_operation or "get"
-    return "a" + _SESSION_METHODS.get(operation, operation).lstrip("_")

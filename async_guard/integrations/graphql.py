@@ -291,7 +291,7 @@ def _named_type(graphql_type: Any) -> tuple[Any, str]:
 
 
 def _resolvers_and_attributes(frame: FrameType | None) -> set[Any]:
-    """Return the code objects on the stack, and model and attribute of a strawberry_django getter."""
+    """Return the code on the stack, and model and attribute that strawberry_django gets."""
     found: set[Any] = set()
     while frame is not None:
         found.add(id(frame.f_code))

@@ -132,9 +132,14 @@ class Reading:
         return (Told("sync_orm", self.access, self.relation, "raised", where),)
 
 
+def expression(read):
+    """Return the names in the lambda, in their order: enough to tell two lines apart."""
+    return ".".join(read.__code__.co_names)
+
+
 READINGS = [
     *(
-        pytest.param(Reading(read, access, relation), id=relation)
+        pytest.param(Reading(read, access, relation), id=f"{relation}-{expression(read)}")
         for access, rows in RELATIONS.items()
         for relation, read in rows
     ),
@@ -191,7 +196,9 @@ async def test_reading(reading, programme):
     assert told(hits) == reading.told()
 
 
-@pytest.mark.parametrize("read", [read for _, read in RELATIONS["generic_relation"]])
+@pytest.mark.parametrize(
+    "read", [read for _, read in RELATIONS["generic_relation"]], ids=expression
+)
 async def test_first_generic_relation(read, programme):
     """
     A generic relation is named, also where the query was for its content type.
