@@ -91,7 +91,7 @@ def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
 def _is_transparent(known: Code) -> bool:
     path = known.code.co_filename.replace("\\", "/")
     return (
-        known.is_django
+        known.package == "django"
         and path.endswith(("/django/utils/functional.py", "/contrib/auth/middleware.py"))
     ) or "/django/db/" in path
 

@@ -65,11 +65,9 @@ class Code:
     """``app``, ``dependency``, ``framework``; None: the interpreter's, generated, or our own."""
     package: str | None
     edge: Edge
-    is_django: bool
-
-    @property
-    def is_project(self) -> bool:
-        return self.owner == PROJECT
+    is_project: bool
+    stops: bool
+    """The walk ends here: a line of the project's, or an edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,9 @@ def code_of(code: CodeType) -> Code:
 def _classify(code: CodeType) -> Code:
     filename = code.co_filename
     owner, package = _owner(filename)
-    return Code(code, owner, package, _edge(filename, code, package), package == "django")
+    edge = _edge(filename, code, package)
+    is_project = owner == PROJECT
+    return Code(code, owner, package, edge, is_project, is_project or edge is not Edge.NONE)
 
 
 def _owner(filename: str) -> tuple[str | None, str | None]:
@@ -241,9 +241,9 @@ def read_stack(frame: FrameType | None) -> Stack:
     while frame is not None:
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
-        if known.owner == PROJECT:
-            return Stack(frames, frame, None, Edge.NONE)
-        if known.edge is not Edge.NONE:
+        if known.stops:
+            if known.is_project:
+                return Stack(frames, frame, None, Edge.NONE)
             return Stack(frames, None, frame, known.edge)
         frames.append((frame, known))
         frame = frame.f_back

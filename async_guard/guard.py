@@ -29,7 +29,7 @@ from async_guard import callsite, origin
 from async_guard.access import learn_frames
 from async_guard.callsite import frame_list, read_stack
 from async_guard.courier import Courier
-from async_guard.deaf import deafness, is_deaf
+from async_guard.deaf import call_deaf, deafness, is_deaf
 from async_guard.hit import ASYNC_TO_SYNC, BLOCKING_ORM, N_PLUS_ONE, SYNC_ORM, Hit, package_version
 from async_guard.loads import COUNTED, Load, tell_loads
 from async_guard.origin import Operation, read_origin
@@ -91,6 +91,7 @@ class Guard:
             library_paths=settings.LIBRARY_PATHS,
         )
         learn_frames()
+        package_version()  # it reads files, so not when the first hit comes
         self._problems = Problems(settings.MAX_FINGERPRINTS)
         self._courier.open(settings)
 
@@ -153,13 +154,12 @@ class Guard:
 
     def _safely(self, call: Callable[..., None], *args: Any) -> None:
         """An error of ours never breaks a request; it is told once."""
-        with deafness():
-            try:
-                call(*args)
-            except Exception:
-                if not self._failed:
-                    self._failed = True
-                    logger.exception("async_guard could not describe a hit; please report this")
+        try:
+            call_deaf(call, *args)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                logger.exception("async_guard could not describe a hit; please report this")
 
     # --- from an access to a hit ---------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Guard:
             return
         is_full = self._admit(problem)
         hit = self._hit(problem, frame, type(error).__name__, is_full=is_full)
-        pending = PendingHit(hit, error, is_full=is_full)
+        pending = PendingHit(hit, error, is_full=is_full, innermost=problem.innermost)
         self._pending.add(pending)
         if pending.strong is not None:
             asyncio.get_running_loop().call_soon(self._safely, self._pending.settle, pending)

@@ -55,15 +55,17 @@ class Limiter:
         """Tell whether the next hit of *fingerprint* is to be logged in full."""
         with self._lock:
             logged = self._logged.get(fingerprint, 0)
-            admitted = logged < self._burst
-            self._logged[fingerprint] = logged + admitted
+            if logged >= self._burst:
+                self._logged.move_to_end(fingerprint)
+                return False
+            self._logged[fingerprint] = logged + 1
             self._logged.move_to_end(fingerprint)
             if len(self._logged) > self._most:
                 self._evict()
-            return admitted
+            return True
 
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
-        """Count *hit*, which is not logged in full."""
+        """Count *hit*, which is not logged in full, for the next summary."""
         key = hit.fingerprint, outcome
         with self._lock:
             if key not in self._counts and len(self._counts) >= self._most:

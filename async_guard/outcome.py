@@ -24,8 +24,12 @@ from async_guard.callsite import Edge, code_of
 
 RAISED, SWALLOWED, ALLOWED, HANDLED = "raised", "swallowed", "allowed", "handled"
 _SURFACES = {Edge.FIELD, Edge.VIEW, Edge.SERVER}
+MOST_KNOWN = 10_000
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _CHECKS = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH"}
+_VARIABLES = {"LOAD_FAST", "LOAD_DEREF"}
+_LET_THROUGH = "let through"
+"""Of a ``with`` block, as a lock or a transaction, that may have caught it or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,17 @@ class Clause:
 
 
 _clauses: dict[tuple[int, int], tuple[CodeType, list[Clause]]] = {}
+_reraises: dict[int, tuple[CodeType, frozenset[int]]] = {}
+_verdicts: dict[tuple[int, int, type], str | None] = {}
 
 
-def read_outcome(error: BaseException, *, escaped: str, task: CodeType | None = None) -> str:
+def read_outcome(
+    error: BaseException,
+    *,
+    escaped: str,
+    task: CodeType | None = None,
+    innermost: CodeType | None = None,
+) -> str:
     """
     Say how *error*, which is not on its way any more, ended.
 
@@ -49,28 +61,30 @@ def read_outcome(error: BaseException, *, escaped: str, task: CodeType | None = 
         error: with its traceback.
         escaped: the outcome of one that left its task and was raised nowhere else.
         task: the code of the task's coroutine, where the task answers for itself.
+        innermost: the code of the project's line; further in there is only Django.
     """
     trace = _without_bridges(error.__traceback__)
     if trace is None:
         return escaped  # C code took it without its traceback, and let it go
-    if has_surfaced(trace) or _left(task, trace) or _is_seen_by_test(trace):
+    if has_surfaced(trace, innermost) or _left(task, trace, innermost) or _is_seen_by_test(trace):
         return RAISED
-    frame = trace.tb_frame
-    clauses = _clauses_at(frame.f_code, trace.tb_lasti)
-    verdict = _verdict(clauses, frame, error)
-    if verdict is None or _raised_again(frame):
+    frame, lasti = trace.tb_frame, trace.tb_lasti
+    verdict = _verdict_at(frame, lasti, error)
+    if verdict is None or frame.f_lasti in _reraises_of(frame.f_code):
         return escaped if frame.f_code.co_flags & _COROUTINE else SWALLOWED
-    if verdict is SWALLOWED and clauses[0].kind == "with" and frame.f_lasti == trace.tb_lasti:
-        return escaped  # a lock or a transaction let it through
+    if verdict is _LET_THROUGH:
+        return escaped if frame.f_lasti == lasti else SWALLOWED
     return verdict
 
 
-def has_surfaced(trace: TracebackType | None) -> bool:
+def has_surfaced(trace: TracebackType | None, innermost: CodeType | None = None) -> bool:
     """Tell whether it reached what answers for the project: executor, handler, server, loop."""
     while trace is not None:
         code = trace.tb_frame.f_code
+        if code is innermost:
+            return False
         edge = code_of(code).edge
-        if edge in _SURFACES or (edge is Edge.LOOP and code.co_name == "run_until_complete"):
+        if edge is not Edge.NONE and (edge in _SURFACES or code.co_name == "run_until_complete"):
             return True
         trace = trace.tb_next
     return False
@@ -89,13 +103,13 @@ def _without_bridges(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def _left(task: CodeType | None, trace: TracebackType) -> bool:
+def _left(task: CodeType | None, trace: TracebackType, innermost: CodeType | None) -> bool:
     """Tell whether it left the task and was raised again where the task was awaited."""
-    inner = trace.tb_next
-    while inner is not None and task is not None:
-        if inner.tb_frame.f_code is task:
+    each: TracebackType | None = trace
+    while each is not None and task is not None and each.tb_frame.f_code is not innermost:
+        each = each.tb_next
+        if each is not None and each.tb_frame.f_code is task:
             return True
-        inner = inner.tb_next
     return False
 
 
@@ -109,13 +123,30 @@ def _is_seen_by_test(trace: TracebackType) -> bool:
     )
 
 
-def _raised_again(frame: FrameType) -> bool:
-    """Tell whether *frame* ended by raising the exception that it had caught."""
-    code, at = frame.f_code.co_code, frame.f_lasti
-    if not 0 <= at < len(code):
-        return False
-    opname = dis.opname[code[at]]
-    return opname == "RERAISE" or (opname == "RAISE_VARARGS" and code[at + 1] == 0)
+def _reraises_of(code: CodeType) -> frozenset[int]:
+    """Return where *code* raises again what it had caught."""
+    known = _reraises.get(id(code))
+    if known is None:
+        offsets = (
+            each.offset
+            for each in dis.get_instructions(code)
+            if each.opname == "RERAISE" or (each.opname == "RAISE_VARARGS" and each.arg == 0)
+        )
+        known = _reraises[id(code)] = (code, frozenset(offsets))
+    return known[1]
+
+
+def _verdict_at(frame: FrameType, lasti: int, error: BaseException) -> str | None:
+    """Return what *frame* made of *error*; it is found out once where no variable decides."""
+    key = id(frame.f_code), lasti, type(error)
+    try:
+        return _verdicts[key]
+    except KeyError:
+        clauses = _clauses_at(frame.f_code, lasti)
+        verdict = _verdict(clauses, frame, error)
+        if not any(each.opname in _VARIABLES for clause in clauses for each in clause.names):
+            _verdicts[key] = verdict
+        return verdict
 
 
 def _verdict(clauses: list[Clause], frame: FrameType, error: BaseException) -> str | None:
@@ -137,7 +168,7 @@ def _verdict(clauses: list[Clause], frame: FrameType, error: BaseException) -> s
         elif by_name:  # pytest.raises(), assertRaises(): it is to be raised
             return RAISED
         else:
-            otherwise = SWALLOWED
+            otherwise = otherwise or _LET_THROUGH
     return otherwise
 
 
@@ -149,7 +180,7 @@ def _values(instructions: Iterable[dis.Instruction], frame: FrameType) -> Iterat
             value = frame.f_globals.get(each.argval, frame.f_builtins.get(each.argval))
         elif each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             value = getattr(value, "__dict__", {}).get(each.argval)
-        elif each.opname in ("LOAD_FAST", "LOAD_DEREF"):
+        elif each.opname in _VARIABLES:
             value = frame.f_locals.get(each.argval)
         else:
             continue
@@ -160,8 +191,9 @@ def _clauses_at(code: CodeType, lasti: int) -> list[Clause]:
     key = (id(code), lasti)
     known = _clauses.get(key)
     if known is None:
-        if len(_clauses) > 10_000:
-            _clauses.clear()
+        if len(_clauses) > MOST_KNOWN:
+            for each in (_clauses, _reraises, _verdicts):
+                each.clear()
         known = _clauses[key] = (code, list(_read_clauses(code, lasti)))
     return known[1]
 

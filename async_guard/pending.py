@@ -11,6 +11,7 @@ import contextvars
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 from async_guard import origin
@@ -29,6 +30,7 @@ class PendingHit:
         "error",
         "escaped",
         "hit",
+        "innermost",
         "is_full",
         "key",
         "operation",
@@ -37,7 +39,10 @@ class PendingHit:
         "task",
     )
 
-    def __init__(self, hit: Hit, error: BaseException, *, is_full: bool) -> None:
+    def __init__(
+        self, hit: Hit, error: BaseException, *, is_full: bool, innermost: CodeType | None
+    ) -> None:
+        self.innermost = innermost
         self.hit = hit
         self.is_full = is_full
         self.key = id(error)
@@ -63,9 +68,9 @@ class PendingHit:
         if error is None:
             return RAISED
         answering = self.operation is not None and self.operation.is_answering()
-        if answering and has_surfaced(error.__traceback__):
+        if answering and has_surfaced(error.__traceback__, self.innermost):
             return SWALLOWED  # an extension dropped it before the answer was given
-        return read_outcome(error, escaped=self.escaped, task=self.task)
+        return read_outcome(error, escaped=self.escaped, task=self.task, innermost=self.innermost)
 
 
 def _is_gathered(task: asyncio.Task[Any] | None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 from async_guard.access import Access, read_access, read_key
 from async_guard.callsite import (
+    DEPENDENCY,
     CallSite,
     Edge,
     Stack,
@@ -46,6 +47,8 @@ class Problem:
     fingerprint: str
     kept: tuple[CodeType, ...]
     """The code objects whose ids the key is made of."""
+    innermost: CodeType | None
+    """The code of the project's line: what an exception passed further in is Django's."""
     hit: Hit | None = None
     """A hit without an origin, for those that are only counted."""
 
@@ -108,7 +111,8 @@ def find_problem(kind: str, stack: Stack) -> Problem:
     kept = tuple(frame.f_code for frame, _ in stack.frames)
     if stack.site is not None:
         kept = (stack.site.f_code, *kept)
-    return Problem(kind, access, site, fingerprint(kind, access, site), kept)
+    innermost = stack.site.f_code if stack.site is not None else None
+    return Problem(kind, access, site, fingerprint(kind, access, site), kept, innermost)
 
 
 def fingerprint(kind: str, access: Access, site: CallSite) -> str:
@@ -133,6 +137,7 @@ def _site(stack: Stack) -> CallSite:
         _decorated_site(stack)
         or (_template_site(stack.edge) if stack.edge_kind is Edge.TEMPLATE else None)
         or (_field_site(stack.edge) if stack.edge_kind is Edge.FIELD else None)
+        or _endpoint_site(stack)
         or (_view_site(stack.edge) if stack.edge_kind is Edge.VIEW else None)
         or _library_site(stack)
     )
@@ -185,6 +190,17 @@ def _field_site(frame: FrameType | None) -> CallSite | None:
             site: CallSite | None = field.site
             return site
         frame = frame.f_back
+    return None
+
+
+def _endpoint_site(stack: Stack) -> CallSite | None:
+    """A framework on top of Django's views (django-ninja) keeps the project's in ``view_func``."""
+    for frame, known in stack.frames:
+        if known.owner == DEPENDENCY:
+            held = getattr(type(frame.f_locals.get("self")), "__dictoffset__", 0)
+            scope = vars(frame.f_locals["self"]) if held else {}
+            if (found := definition_of(scope.get("view_func"))) is not None:
+                return found
     return None
 
 

@@ -1,15 +1,22 @@
 """What holds for every test: Django holds its own functions again, events fit the schema."""
 
+import json
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import asgiref.sync
 import django.utils.asyncio
+import jsonschema
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import got_request_exception
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import ModelIterable
+
+import async_guard
+from async_guard.sinks import LogSink
 
 
 def the_originals() -> dict[str, Any]:
@@ -32,8 +39,6 @@ def the_originals() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def django_holds_its_own() -> Iterator[None]:
     """The test that leaks fails, not the next one."""
-    import async_guard
-
     before = the_originals()
     assert not async_guard.installed()
 
@@ -41,3 +46,37 @@ def django_holds_its_own() -> Iterator[None]:
 
     assert not async_guard.installed()
     assert the_originals() == before
+
+
+@pytest.fixture(autouse=True)
+def events_fit_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event of every test is what the schema in the package says."""
+    validator = the_validator()
+    note = LogSink.note
+
+    def checked(sink: LogSink, event: str, level: str, keys: dict[str, Any]) -> None:
+        envelope = {"timestamp": "2026-01-01T00:00:00.000000Z", "level": level, "event": event}
+        try:
+            validator.validate({**envelope, **keys})
+        except jsonschema.ValidationError as error:
+            BAD_EVENTS.append(error.message)
+        note(sink, event, level, keys)
+
+    monkeypatch.setattr(LogSink, "note", checked)
+
+
+@pytest.fixture(autouse=True)
+def no_bad_events() -> Iterator[None]:
+    """A sink's errors never reach a test, so they are collected."""
+    yield
+    bad, BAD_EVENTS[:] = list(BAD_EVENTS), []
+    assert bad == []
+
+
+BAD_EVENTS: list[str] = []
+
+
+@cache
+def the_validator() -> jsonschema.Draft202012Validator:
+    path = Path(async_guard.__file__).parent / "schemas" / "event-1.0.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text("utf-8")))
