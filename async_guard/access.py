@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from async_guard.callsite import DEPENDENCY, FRAMEWORK, PROJECT, Code, Edge, Stack
+from async_guard.callsite import DEPENDENCY, FRAMEWORK, PROJECT, Code, Edge, Stack, code_of
 
 _OPERATIONS = {
     "__iter__": "iterate",
@@ -47,16 +47,13 @@ class Access:
 
 
 Reader = Callable[[FrameType], Access | None]
-_readers: dict[int, Reader] = {}
-_kept: list[CodeType] = []  # an id is only good as long as its code object lives
 
 
 def read_access(stack: Stack) -> Access:
     """Return what the innermost frames of *stack* say was accessed, and whose code did it."""
     found, at = None, 0
-    for index, (frame, _) in enumerate(stack.frames):
-        reader = _readers.get(id(frame.f_code))
-        if reader is not None and (read := reader(frame)) is not None:
+    for index, (frame, known) in enumerate(stack.frames):
+        if known.reader is not None and (read := known.reader(frame)) is not None:
             if found is not None and found.operation == "prefetch":
                 continue  # the query that prefetches is not what the prefetched relation is
             found, at = read, index
@@ -65,17 +62,20 @@ def read_access(stack: Stack) -> Access:
     return replace(found or Access("other"), owner=owner, owner_package=package, alias=alias)
 
 
-def read_key(stack: Stack) -> tuple[Any, ...]:
-    """Return what tells two accesses of one line apart, more cheaply than ``read_access``."""
-    for frame, _ in reversed(stack.frames):
-        reader = _readers.get(id(frame.f_code))
-        if reader is not None:
-            scope = frame.f_locals
-            subject = scope.get("self")
-            model = getattr(subject, "model", None) or type(scope.get("instance") or subject)
-            field = getattr(subject, "field", None) or getattr(subject, "related", None)
-            return id(frame.f_code), id(model), id(field), scope.get("name")
-    return ()
+def read_key(frame: FrameType | None) -> tuple[Any, ...]:
+    """
+    Return what tells two accesses of one line apart, more cheaply than ``read_access``.
+
+    Args:
+        frame: the outermost one that has a reader.
+    """
+    if frame is None:
+        return ()
+    scope = frame.f_locals
+    subject = scope.get("self")
+    model = getattr(subject, "model", None) or type(scope.get("instance") or subject)
+    field = getattr(subject, "field", None) or getattr(subject, "related", None)
+    return id(frame.f_code), id(model), id(field), scope.get("name")
 
 
 def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
@@ -441,8 +441,6 @@ def learn_frames() -> None:
     from django.apps import apps
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    _readers.clear()
-    _kept.clear()
     _unsafe_code = BaseDatabaseWrapper.cursor.__code__
     _learn(_unsafe_code, _read_unsafe)
     for module, name, reader in _TABLE:
@@ -465,8 +463,7 @@ def _can_import(module: str, apps: Any) -> bool:
 
 
 def _learn(code: CodeType, reader: Reader) -> None:
-    _readers[id(code)] = reader
-    _kept.append(code)
+    code_of(code).reader = reader
 
 
 def _codes_of(module: str, name: str) -> Iterator[CodeType]:

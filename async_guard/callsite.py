@@ -68,6 +68,8 @@ class Code:
     is_project: bool
     stops: bool
     """The walk ends here: a line of the project's, or an edge."""
+    reader: Any = None
+    """What reads the access from a frame of this code, see ``access.py``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ def code_of(code: CodeType) -> Code:
     known = _codes.get(id(code))
     if known is None:
         if len(_codes) > 50_000:  # code that is generated again and again
-            _codes.clear()
+            for old in [key for key, each in _codes.items() if each.reader is None]:
+                del _codes[old]
         known = _codes[id(code)] = _classify(code)
     return known
 
@@ -229,6 +232,11 @@ def _edge(filename: str, code: CodeType, package: str | None) -> Edge:
     elif filename.startswith(_stdlib) and "/asyncio/" in path:
         return Edge.LOOP
     return Edge.NONE
+
+
+def known_codes() -> dict[int, Code]:
+    """Return what is known by ``id`` of the code object, for where a call would be too slow."""
+    return _codes
 
 
 # --- where is it -----------------------------------------------------------------------------

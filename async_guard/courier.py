@@ -93,9 +93,10 @@ class Courier:
         operation: Operation | None = None,
     ) -> None:
         """Pass on a hit that is settled: in full, or as a count. Called from finalisers, too."""
-        self.limiter.total(outcome, hit.count)
         logged = is_full and (outcome != HANDLED or self._settings.LOG_HANDLED)
-        if not logged:
+        if logged:
+            self.limiter.total(outcome, hit.count)
+        else:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
             remember(operation.exposed, told(replace(hit, outcome=outcome)))

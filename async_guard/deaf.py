@@ -8,27 +8,21 @@ sinks; and in a block of code that says so with ``allow_unsafe()``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
-_thread = threading.local()
+
+class _Thread(threading.local):
+    deaf = False
+
+
+_thread = _Thread()
 _looking_away: ContextVar[bool] = ContextVar("async_guard_looking_away", default=False)
 
 
 def is_deaf() -> bool:
-    return getattr(_thread, "deaf", False) or _looking_away.get()
-
-
-def call_deaf(call: Callable[..., None], *args: Any) -> None:
-    """Call without listening in this thread: ``deafness()`` for where a hit must be cheap."""
-    before = getattr(_thread, "deaf", False)
-    _thread.deaf = True
-    try:
-        call(*args)
-    finally:
-        _thread.deaf = before
+    return _thread.deaf or _looking_away.get()
 
 
 def deafen() -> None:
@@ -36,15 +30,17 @@ def deafen() -> None:
     _thread.deaf = True
 
 
-@contextmanager
-def deafness() -> Iterator[None]:
-    """Do not listen in this thread until the block ends."""
-    before = getattr(_thread, "deaf", False)
-    _thread.deaf = True
-    try:
-        yield
-    finally:
-        _thread.deaf = before
+class Deafness:
+    """Does not listen in this thread until the block ends. Cheaper than a generator would be."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _thread.deaf
+        _thread.deaf = True
+
+    def __exit__(self, *error: object) -> None:
+        _thread.deaf = self._before
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from async_guard import callsite, origin
 from async_guard.access import learn_frames
 from async_guard.callsite import frame_list, read_stack
 from async_guard.courier import Courier
-from async_guard.deaf import call_deaf, deafness, is_deaf
+from async_guard.deaf import Deafness, is_deaf
 from async_guard.hit import ASYNC_TO_SYNC, BLOCKING_ORM, N_PLUS_ONE, SYNC_ORM, Hit, package_version
 from async_guard.loads import COUNTED, Load, tell_loads
 from async_guard.origin import Operation, read_origin
@@ -138,11 +138,19 @@ class Guard:
     # --- what the probe reports ----------------------------------------------------------------
 
     def refused(self, error: BaseException) -> None:
-        if not is_deaf():
-            self._safely(self._refused, error, sys._getframe(2))
+        if is_deaf():
+            return
+        try:
+            with Deafness():
+                self._refused(error, sys._getframe(2))
+        except Exception:
+            self._fail()
 
     def died(self, error: BaseException) -> None:
-        self._safely(self._pending.died, error)
+        try:
+            self._pending.died(error)  # only reads a traceback: nothing to be deaf to
+        except Exception:
+            self._fail()
 
     def allowed(self) -> None:
         if not is_deaf():
@@ -153,19 +161,23 @@ class Guard:
             self._safely(self._loaded, sys._getframe(2))
 
     def _safely(self, call: Callable[..., None], *args: Any) -> None:
-        """An error of ours never breaks a request; it is told once."""
         try:
-            call_deaf(call, *args)
+            with Deafness():
+                call(*args)
         except Exception:
-            if not self._failed:
-                self._failed = True
-                logger.exception("async_guard could not describe a hit; please report this")
+            self._fail()
+
+    def _fail(self) -> None:
+        """An error of ours never breaks a request; it is told once."""
+        if not self._failed:
+            self._failed = True
+            logger.exception("async_guard could not describe a hit; please report this")
 
     # --- from an access to a hit ---------------------------------------------------------------
 
     def _refused(self, error: BaseException, frame: FrameType) -> None:
         kind = ASYNC_TO_SYNC if isinstance(error, RuntimeError) else SYNC_ORM
-        problem = self._problems.of(kind, read_stack(frame))
+        problem = self._problems.of(kind, frame)
         if self._is_allowed(problem):
             return
         is_full = self._admit(problem)
@@ -179,7 +191,7 @@ class Guard:
         stack = read_stack(frame)
         if sum(each.f_code is frame.f_code for each, _ in stack.frames) > 1:
             return  # part of a call that was noticed already
-        problem = self._problems.of(BLOCKING_ORM, stack)
+        problem = self._problems.of(BLOCKING_ORM, frame)
         if self._is_allowed(problem):
             return
         is_full = self._admit(problem)
@@ -196,11 +208,10 @@ class Guard:
         self._stopwatch.time_call(frame, report)
 
     def _loaded(self, frame: FrameType) -> None:
-        stack = read_stack(frame)
         operation = origin.current.get() or self._operation_of_thread(frame)
         if operation is None:
             return
-        problem = self._problems.of(N_PLUS_ONE, stack)
+        problem = self._problems.of(N_PLUS_ONE, frame)
         access = problem.access
         is_counted = access.access in COUNTED and access.operation != "prefetch"
         if not is_counted or self._is_allowed(problem):
@@ -246,9 +257,7 @@ class Guard:
         """Describe the access; one that is only counted does without its origin and frames."""
         if problem.hit is None:
             problem.hit = self._hit_without_origin(problem, exception)
-        operation = origin.current.get()
-        is_exposed = operation is not None and operation.exposed is not None
-        if not (is_full or is_exposed or self._courier.wants_all):
+        if not (is_full or self._courier.wants_all or origin.is_exposed()):
             return problem.hit
         names = asdict(read_origin(frame)[0])
         return replace(
@@ -292,6 +301,9 @@ class Guard:
     # --- from a hit to its end -----------------------------------------------------------------
 
     def _deliver(self, pending: PendingHit, outcome: str) -> None:
+        if not (pending.is_full or pending.is_exposed or self._courier.wants_all):
+            self._courier.limiter.count(pending.hit, outcome)  # most hits, so the short way
+            return
         self._courier.deliver(
             pending.hit,
             outcome,
@@ -339,7 +351,7 @@ class Guard:
             False if a sink did not finish within the time.
         """
         deadline = time.monotonic() + timeout
-        with deafness():
+        with Deafness():
             self._pending.settle_all()
             for operation in list(self._loads):
                 self._tell_loads(operation.loads)

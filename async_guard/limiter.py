@@ -64,17 +64,19 @@ class Limiter:
                 self._evict()
             return True
 
-    def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
-        """Count *hit*, which is not logged in full, for the next summary."""
+    def count(self, hit: Hit, outcome: str, times: int = 1, *, is_new: bool = True) -> None:
+        """Count *hit*, which is not logged in full, for the next summary and in the totals."""
         key = hit.fingerprint, outcome
         with self._lock:
             if key not in self._counts and len(self._counts) >= self._most:
                 self._drained.unnamed += times
             else:
                 self._counts.setdefault(key, (hit, [0]))[1][0] += times
+            if is_new:
+                self.totals[outcome] = self.totals.get(outcome, 0) + times
 
     def total(self, outcome: str, times: int = 1) -> None:
-        """Count every hit, logged or not."""
+        """Count a hit that is logged in full in the totals."""
         with self._lock:
             self.totals[outcome] = self.totals.get(outcome, 0) + times
 
@@ -83,7 +85,7 @@ class Limiter:
         with self._lock:
             self._drained.dropped += 1
         if not is_counted:
-            self.count(hit, outcome, hit.count)
+            self.count(hit, outcome, hit.count, is_new=False)
 
     def drain(self) -> Drained:
         """Return what was counted since the last time, and begin again."""

@@ -64,6 +64,12 @@ class Operation:
 current: ContextVar[Operation | None] = ContextVar("async_guard_operation", default=None)
 
 
+def is_exposed() -> bool:
+    """Tell whether the running operation's response is to list its hits."""
+    operation = current.get()
+    return operation is not None and operation.exposed is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Names of what runs; every one may be unknown."""

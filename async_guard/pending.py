@@ -60,6 +60,10 @@ class PendingHit:
             self.error = None
             self.strong = error
 
+    @property
+    def is_exposed(self) -> bool:
+        return self.operation is not None and self.operation.exposed is not None
+
     def the_error(self) -> BaseException | None:
         return self.strong if self.error is None else self.error()
 

@@ -134,10 +134,7 @@ class Probe:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._undo: ExitStack | None = None
-
-    @property
-    def installed(self) -> bool:
-        return self._undo is not None
+        self.installed = False
 
     def install(self) -> None:
         """
@@ -151,11 +148,13 @@ class Probe:
                 for seam in self.seams():
                     stack.enter_context(patched(seam))
                 self._undo = stack.pop_all()
+            self.installed = True
 
     def uninstall(self) -> None:
         """Give Django back the very objects that it had."""
         if self._undo is not None:
             undo, self._undo = self._undo, None
+            self.installed = False
             undo.close()
 
     def seams(self) -> Iterable[Seam]:

@@ -27,7 +27,9 @@ from async_guard.callsite import (
     definition_of,
     function_name,
     is_ours,
+    known_codes,
     project_path,
+    read_stack,
     site_of,
 )
 from async_guard.expression import PLACEHOLDER, normalised
@@ -67,30 +69,42 @@ class Problems:
         self._most = most
         self._known: dict[tuple[Any, ...], Problem] = {}
 
-    def of(self, kind: str, stack: Stack) -> Problem:
-        """Return the problem that *stack* ends in."""
-        key = (kind, *_place(stack), *read_key(stack))
+    def of(self, kind: str, frame: FrameType) -> Problem:
+        """Return the problem that the stack from *frame* outwards ends in."""
+        key = (kind, *_key(frame))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= self._most:
                 self._known.clear()
-            known = self._known[key] = find_problem(kind, stack)
+            known = self._known[key] = find_problem(kind, read_stack(frame))
         return known
 
 
-def _place(stack: Stack) -> tuple[Any, ...]:
-    if stack.site is not None:
-        return id(stack.site.f_code), stack.site.f_lasti
-    edge = stack.edge
-    if edge is None:
-        return ()
-    if stack.edge_kind is Edge.TEMPLATE:
-        node = edge.f_locals.get("self")
+def _key(frame: FrameType | None) -> tuple[Any, ...]:
+    """Walk as ``read_stack`` does, but remember nothing on the way."""
+    codes, reading = known_codes(), None
+    while frame is not None:
+        code = frame.f_code
+        known = codes.get(id(code)) or code_of(code)
+        if known.stops:
+            if known.is_project:
+                return id(code), frame.f_lasti, *read_key(reading)
+            return *_place(frame, known.edge), *read_key(reading)
+        if known.reader is not None:
+            reading = frame
+        frame = frame.f_back
+    return read_key(reading)
+
+
+def _place(edge: FrameType, kind: Edge) -> tuple[Any, ...]:
+    """Return what stands for the line where the project has none on the stack."""
+    scope = edge.f_locals
+    if kind is Edge.TEMPLATE:
+        node = scope.get("self")
         return id(getattr(node, "origin", None)), id(getattr(node, "token", None))
-    if stack.edge_kind is Edge.FIELD:
+    if kind is Edge.FIELD:
         return _field_key(edge)
-    request = edge.f_locals.get("request")
-    match = getattr(request, "resolver_match", None)
+    match = getattr(scope.get("request"), "resolver_match", None)
     return id(edge.f_code), id(getattr(match, "func", None))
 
 

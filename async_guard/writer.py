@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from async_guard.deaf import deafen, deafness
+from async_guard.deaf import Deafness, deafen
 
 logger = logging.getLogger("async_guard")
 
@@ -119,7 +119,7 @@ class Writer:
 
     def _drain(self) -> None:
         """Do all that waits, here."""
-        with deafness(), suppress(queue.Empty):
+        with Deafness(), suppress(queue.Empty):
             while True:
                 item = self._queue.get_nowait()
                 if item is not None:
