@@ -75,25 +75,30 @@ def _points(lines: list[str], line: int, column: int) -> int:
 
 def _narrowed(whole: Expression, column: int) -> Expression | None:
     """Parse the text as it stands in the file and return the part that is evaluated."""
-    text = " " * column + whole.text
-    if whole.text.startswith("elif "):
-        text = " " * (column + 2) + whole.text[2:]
-    dedented = textwrap.dedent(text)
-    shift = len(text.split("\n", 1)[0]) - len(dedented.split("\n", 1)[0])
+    source, shift = whole.text, whole.column
+    if _is_statement(whole.text):
+        keyword = "if " if whole.text.startswith("elif ") else ""
+        text = f"{' ' * column}{keyword}{whole.text.removeprefix('elif ')}"
+        source = textwrap.dedent(text)
+        dedented = len(text.split("\n", 1)[0]) - len(source.split("\n", 1)[0])
+        shift = dedented + (2 if keyword else 0)
     try:
-        tree = ast.parse(dedented).body[0]
+        node = _evaluated(ast.parse(source).body[0])
     except (SyntaxError, ValueError, IndexError):
         return None
-    node = _evaluated(tree)
     if node is None or node.end_lineno is None or node.end_col_offset is None:
         return None
-    source = dedented.splitlines(keepends=True)
+    lines = source.splitlines(keepends=True)
+    below = (
+        0 if _is_comprehension(whole.text) else shift
+    )  # brackets keep later lines where they are
     return Expression(
-        _cut(source, node.lineno, node.end_lineno, node.col_offset, node.end_col_offset),
+        _cut(lines, node.lineno, node.end_lineno, node.col_offset, node.end_col_offset),
         whole.line + node.lineno - 1,
         whole.line + node.end_lineno - 1,
-        _points(source, node.lineno, node.col_offset) + shift,
-        _points(source, node.end_lineno, node.end_col_offset) + shift,
+        _points(lines, node.lineno, node.col_offset) + (shift if node.lineno == 1 else below),
+        _points(lines, node.end_lineno, node.end_col_offset)
+        + (shift if node.end_lineno == 1 else below),
     )
 
 
@@ -121,7 +126,8 @@ class _Literals(ast.NodeTransformer):
     """Puts one name in the place of every literal, and of an f-string as a whole."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        return node if node.value in (None, True, False) else ast.Name(PLACEHOLDER)
+        kept = node.value is None or isinstance(node.value, bool)
+        return node if kept else ast.Name(PLACEHOLDER)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
         return ast.Name(PLACEHOLDER)

@@ -117,13 +117,12 @@ def _guard(log_file: Path, burst: int) -> Iterator[None]:
 
 async def _clocked(site: Site, times: int, finish: Callable[[], object]) -> Clocks:
     """Hit so many times, and return the time per hit. *finish* is on the process clock only."""
-    with collector_paused():
-        process, caller = time.process_time(), time.thread_time()
-        await site(times)
-        await asyncio.sleep(0)  # what was put off to the next turn of the loop is ours too
-        caller = time.thread_time() - caller
-        finish()
-        process = time.process_time() - process
+    process, caller = time.process_time(), time.thread_time()
+    await site(times)
+    await asyncio.sleep(0)  # what was put off to the next turn of the loop is ours too
+    caller = time.thread_time() - caller
+    finish()
+    process = time.process_time() - process
     return Clocks(1e6 * caller / times, 1e6 * process / times)
 
 
@@ -163,11 +162,12 @@ class Bench:
         return sample
 
     async def _first(self) -> tuple[Clocks, float]:
-        bare = await self._bare_singles()
-        await self._guarded(1)  # not installed yet: only to warm up
-        with _guard(self._log_file, NO_LIMIT):
-            await self._guarded(0)  # what a schema's first operation costs is no hit
-            first = await _clocked_hits(self._guarded, 1)
+        with collector_paused():
+            await self._guarded(1)  # not installed yet: only to warm up
+            bare = await self._bare_singles()
+            with _guard(self._log_file, NO_LIMIT):
+                await self._guarded(0)  # what a schema's first operation costs is no hit
+                first = await _clocked_hits(self._guarded, 1)
         return first.over(bare), bare.caller
 
     async def _bare_singles(self) -> Clocks:
@@ -179,10 +179,11 @@ class Bench:
 
         places = visit(write_places(self._folder, self._name, BATCH))
         await places(BATCH)
-        bare = await _clocked(places, BATCH, _nothing)
-        with _guard(self._log_file, NO_LIMIT):
-            await self._guarded(1)
-            first = await _clocked_hits(places, BATCH)
+        with collector_paused():
+            bare = await _clocked(places, BATCH, _nothing)
+            with _guard(self._log_file, NO_LIMIT):
+                await self._guarded(1)
+                first = await _clocked_hits(places, BATCH)
         return first.over(bare), bare.caller
 
     async def _next(self, burst: int) -> tuple[Clocks, float]:
@@ -194,12 +195,13 @@ class Bench:
     async def _pair(self, burst: int) -> tuple[Clocks, Clocks]:
         import async_guard
 
-        await self._bare(BATCH)
-        bare = await _clocked(self._bare, BATCH, _nothing)
-        with _guard(self._log_file, burst):
-            await self._guarded(BATCH)
-            async_guard.flush()
-            return bare, await _clocked_hits(self._guarded, BATCH)
+        with collector_paused():
+            await self._bare(BATCH)
+            bare = await _clocked(self._bare, BATCH, _nothing)
+            with _guard(self._log_file, burst):
+                await self._guarded(BATCH)
+                async_guard.flush()
+                return bare, await _clocked_hits(self._guarded, BATCH)
 
 
 def _nothing() -> None:

@@ -48,6 +48,7 @@ POSTGRES = {
     "USER": "postgres",
     "HOST": "127.0.0.1",
     "PORT": 5432,
+    "OPTIONS": {"options": "-c synchronous_commit=off"},
     "TEST": {"NAME": f"async_guard_test_{os.getpid()}"},
 }
 DATABASES = {"default": POSTGRES if os.environ.get("ASYNC_GUARD_TEST_DB") == "postgres" else SQLITE}
@@ -64,7 +65,7 @@ PASSWORD_HASHERS = [
 ]
 
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
-MEDIA_ROOT = Path(tempfile.gettempdir()) / "async_guard_media"
+STORAGES = {"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
 
 # As in production: a handler that swallows what it cannot format.
 LOGGING = {

@@ -42,4 +42,7 @@ urlpatterns = [
     path("titled/", views.titled),
     path("logged/", views.logged),
     path("notified/", views.notified),
+    path("with-fallback/", views.with_fallback),
+    path("logged-and-raised/", views.logged_and_raised),
+    path("as-json/", views.as_json),
 ]

@@ -97,6 +97,18 @@ class FilmType:
         except SynchronousOnlyOperation:
             return await sync_to_async(lambda: self.director.name)()
 
+    @strawberry.field
+    def director_or_error(self) -> str | None:
+        try:
+            return self.director.name  # <- the access [director_or_error]
+        except Exception as error:
+            raise ValueError("This film has no director.") from error
+
+    @strawberry.field
+    async def neighbours(self) -> list[str]:
+        films = [film async for film in Film.objects.order_by("pk")]
+        return [film.director.name for film in films]  # <- the access [neighbours]
+
     @strawberry.field(extensions=[WithDirector()])
     def billing(self) -> str:
         return self.title

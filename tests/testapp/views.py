@@ -149,6 +149,37 @@ async def notified(request):
     return HttpResponse(services.notify(film))
 
 
+async def with_fallback(request):
+    film = await Film.objects.aget(title="Stalker")
+    try:
+        director = film.director.name  # <- the access [with_fallback]
+    except Exception:
+        director = "unknown"
+    return HttpResponse(director)
+
+
+async def logged_and_raised(request):
+    film = await Film.objects.aget(title="Stalker")
+    try:
+        director = film.director.name  # <- the access [logged_and_raised]
+    except Exception:
+        log.warning("no director")
+        raise
+    finally:
+        log.info("looked for a director")
+    return HttpResponse(director)
+
+
+async def as_json(request):
+    film = await Film.objects.aget(title="Stalker")
+    return JsonResponse(
+        {
+            "title": film.title,
+            "director": film.director.name,  # <- the access [as_json]
+        }
+    )
+
+
 class FilmView(View):
     async def get(self, request, title):
         self.film = await Film.objects.aget(title=title)

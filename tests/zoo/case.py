@@ -229,6 +229,16 @@ def subscription(schema, query):
     return drive
 
 
+def stream(schema, query):
+    """Send an operation over a transport that streams the results of every operation."""
+
+    async def drive():
+        results = await schema.stream(query, context_value=_context())
+        return [_result(result) async for result in results]
+
+    return drive
+
+
 def execute(schema, query):
     """Execute the operation without a view."""
 

@@ -427,7 +427,7 @@ async def test_hit(case, programme):
     with capture_hits() as hits:
         await answer(case)
 
-    assert told(hits) == case.told
+    assert told(hits) == case.told, case.promise
 
 
 @pytest.mark.parametrize("watch", [nullcontext, capture_hits], ids=["alone", "guarded"])

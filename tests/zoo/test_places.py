@@ -5,6 +5,7 @@ Where the access is marked in ``tests/testapp`` with ``<- the access [tag]``, th
 point.
 """
 
+import asyncio
 from contextlib import nullcontext
 
 import pytest
@@ -25,6 +26,7 @@ from tests.zoo.case import (
     http,
     params,
     socket,
+    stream,
     told,
     unseen_by_pytest,
 )
@@ -112,6 +114,27 @@ GRAPHQL = [
         told=hit("forward_relation", DIRECTOR, "film_director", on_stack=False),
     ),
     Case(
+        "streamed_query",
+        "A transport that streams runs queries, too.",
+        stream(schema, '{ film(title: "Stalker") { directorName } }'),
+        seen=[({"film": None}, "film.directorName")],
+        told=hit("forward_relation", DIRECTOR, "director_name"),
+    ),
+    Case(
+        "comprehension",
+        "A comprehension is part of the function that it stands in.",
+        gql('{ film(title: "Stalker") { neighbours } }'),
+        seen=({"film": None}, "film.neighbours"),
+        told=hit("forward_relation", DIRECTOR, "neighbours"),
+    ),
+    Case(
+        "another_exception_from_it",
+        "An error that was raised from the refusal tells of it.",
+        gql('{ film(title: "Stalker") { directorOrError } }'),
+        seen=({"film": {"directorOrError": None}}, "film.directorOrError"),
+        told=hit("forward_relation", DIRECTOR, "director_or_error"),
+    ),
+    Case(
         "asend_robust_hides_a_receiver",
         "An async receiver may save without await.",
         gql('{ book(title: "Stalker") }'),
@@ -147,6 +170,27 @@ VIEWS = [
         http("/films/Stalker/class/"),
         seen=REFUSED,
         told=hit("forward_relation", DIRECTOR, "class_based_view"),
+    ),
+    Case(
+        "statement_of_several_lines",
+        "Of a statement the line with the access is named.",
+        http("/as-json/"),
+        seen=REFUSED,
+        told=hit("forward_relation", DIRECTOR, "as_json"),
+    ),
+    Case(
+        "view_with_a_fallback",
+        "A view that catches everything answers with something else.",
+        http("/with-fallback/"),
+        seen=(200, "unknown"),
+        told=hit("forward_relation", DIRECTOR, "with_fallback", "swallowed"),
+    ),
+    Case(
+        "view_raises_again",
+        "A view may look at the exception and pass it on.",
+        http("/logged-and-raised/"),
+        seen=REFUSED,
+        told=hit("forward_relation", DIRECTOR, "logged_and_raised"),
     ),
     Case(
         "real_asgi_application",
@@ -336,7 +380,7 @@ async def test_hit(case, programme):
     with capture_hits() as hits:
         await answer(case)
 
-    assert told(hits) == case.told
+    assert told(hits) == case.told, case.promise
 
 
 @pytest.mark.parametrize("watch", [nullcontext, capture_hits], ids=["alone", "guarded"])
@@ -374,6 +418,75 @@ async def test_raised_is_logged(programme):
     [event] = [each for each in logs if each["event"] == "async_guard.hit"]
     assert event["async_guard.hit_id"] == hits[0].hit_id
     assert event["async_guard.relation"] == DIRECTOR
+
+
+# --- on whose behalf ----------------------------------------------------------------------------
+
+
+async def origins(*drives):
+    """Return what the hits of all drives at once tell of where they come from."""
+    with capture_hits() as hits:
+        await asyncio.gather(*(answer(Case("", "", drive, seen=None)) for drive in drives))
+    events = [each.to_dict() for each in hits]
+    assert "Stalker" not in repr(events)  # an argument is a value
+    return [{key: value for key, value in each.items() if key in ORIGIN} for each in events]
+
+
+ORIGIN = {
+    "graphql.operation.name",
+    "graphql.operation.type",
+    "async_guard.graphql.field",
+    "async_guard.graphql.path",
+    "async_guard.graphql.parent",
+    "http.request.method",
+    "http.route",
+    "async_guard.view",
+}
+
+
+async def test_origin_of_a_field(programme):
+    """
+    The hit of a field names its operation, its path without indexes, its parent and its view.
+    """
+    query = "query Tonight { filmsWithReviews { director { name } } }"
+
+    [origin, *_] = await origins(gql(query))
+
+    assert origin == {
+        "graphql.operation.name": "Tonight",
+        "graphql.operation.type": "query",
+        "async_guard.graphql.field": "FilmType.director",
+        "async_guard.graphql.path": "filmsWithReviews[].director",
+        "async_guard.graphql.parent": "Query.filmsWithReviews",
+        "http.request.method": "POST",
+        "http.route": "graphql/",
+        "async_guard.view": "tests.testapp.views:GraphQLView",
+    }
+
+
+async def test_origin_of_a_view(programme):
+    """
+    The hit of a view names the pattern of the URL, never the URL.
+    """
+    assert await origins(http("/films/Stalker/class/")) == [
+        {
+            "http.request.method": "GET",
+            "http.route": "films/<title>/class/",
+            "async_guard.view": "tests.testapp.views:FilmView",
+        }
+    ]
+
+
+async def test_origins_at_the_same_time(programme):
+    """
+    Requests that run at once keep their origins apart.
+    """
+    names = [f"Number{number}" for number in range(5)]
+    query = 'query %s { film(title: "Stalker") { directorName } }'
+
+    found = await origins(*(gql(query % name) for name in names))
+
+    assert sorted(each["graphql.operation.name"] for each in found) == names
 
 
 # --- allowed by Django, but the loop waits ----------------------------------------------------

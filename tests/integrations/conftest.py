@@ -1,0 +1,53 @@
+"""Films to ask for, and a count of the queries that a block makes."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.db import connection, connections
+
+from tests.testapp import models
+
+
+@pytest_asyncio.fixture
+async def films(transactional_db):
+    """Three films of three directors, two genres each; at the end no thread keeps a connection."""
+    await sync_to_async(create_films)()
+    yield
+    await sync_to_async(connections.close_all)()
+
+
+def create_films():
+    strand = models.Strand.objects.create(name="Soviet")
+    for title, director in (("Stalker", "Tarkovsky"), ("Playtime", "Tati"), ("M", "Lang")):
+        film = models.Film.objects.create(
+            title=title,
+            strand=strand,
+            director=models.Director.objects.create(
+                name=director, studio=models.Studio.objects.create(name=f"{director}'s")
+            ),
+        )
+        film.genres.create(name="Drama")
+        film.genres.create(name=f"{director}esque")
+
+
+@pytest.fixture
+def queries():
+    """A context manager that lists the SQL of the worker thread that ``sync_to_async`` uses."""
+
+    @asynccontextmanager
+    async def listing():
+        found = []
+
+        def note(execute, sql, params, many, context):
+            found.append(sql)
+            return execute(sql, params, many, context)
+
+        await sync_to_async(lambda: connection.execute_wrappers.append(note))()
+        try:
+            yield found
+        finally:
+            await sync_to_async(lambda: connection.execute_wrappers.remove(note))()
+
+    return listing
