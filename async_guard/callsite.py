@@ -329,13 +329,15 @@ def function_name(module: str | None, qualname: str) -> str:
 
 
 def project_path(filename: str) -> str:
-    """Return *filename* relative to the project where it lies in it."""
-    path = filename
-    for root in _roots:
+    """Return *filename* relative to the project, or to where libraries are installed."""
+    path = filename.replace(os.sep, "/")
+    for folder in _INSTALLED:
+        if f"/{folder}/" in path:
+            return clean(path.rsplit(f"/{folder}/", 1)[1])
+    for root in (*_roots, *_stdlib):
         if filename.startswith(root):
-            path = filename[len(root) :]
-            break
-    return clean(path.replace(os.sep, "/"))
+            return clean(path[len(root) :])
+    return clean(path)
 
 
 def clean(text: str) -> str:
