@@ -9,6 +9,7 @@ starts no thread. ``start`` does that, from where hits are noticed.
 from __future__ import annotations
 
 import contextvars
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,15 +18,16 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from async_guard.advice import advise, describe
-from async_guard.hit import SUMMARY, Hit, package_version
+from async_guard.hit import SINK_FAILED, SUMMARY, Hit, package_version
 from async_guard.limiter import Drained, Limiter
 from async_guard.origin import Operation
 from async_guard.outcome import HANDLED
 from async_guard.pending import remember
 from async_guard.settings import Settings
-from async_guard.sinks import FileSink, LogSink, Sink
+from async_guard.sinks import FileSink, LogSink, Sink, readable
 from async_guard.writer import Writer
 
+logger = logging.getLogger("async_guard")
 TICK_S = 0.5
 
 
@@ -50,7 +52,7 @@ class Courier:
         self._summary_due = time.monotonic() + settings.SUMMARY_INTERVAL_S
         self._desk = Writer(None, most=settings.QUEUE_SIZE, tick=self._tick, every=TICK_S)
         sinks = [*_sinks_of(settings), *self._extra] if with_sinks else []
-        self._writers = [Writer(sink, most=settings.QUEUE_SIZE) for sink in sinks]
+        self._writers = [self._writer(sink) for sink in sinks]
 
     def close(self) -> None:
         """Write what there is, and end the threads."""
@@ -73,7 +75,27 @@ class Courier:
 
     def add_sink(self, sink: Sink) -> None:
         self._extra.append(sink)
-        self._writers.append(Writer(sink, most=self._settings.QUEUE_SIZE))
+        self._writers.append(self._writer(sink))
+
+    def _writer(self, sink: Sink) -> Writer:
+        return Writer(sink, most=self._settings.QUEUE_SIZE, failed=self._sink_failed)
+
+    def _sink_failed(self, sink: Any, error: Exception) -> None:
+        """Tell the other logs, once; the traceback could hold values, so the type has to do."""
+        name = getattr(sink, "__qualname__", type(sink).__qualname__)
+        keys = {
+            "message": f"The sink {name} raised {type(error).__name__}. This is told once.",
+            "async_guard.version": package_version(),
+            "async_guard.sink": name,
+            "exception.type": type(error).__name__,
+        }
+        for writer in list(self._writers):
+            note = getattr(writer.sink, "note", None)
+            if note is not None and writer.sink is not sink:
+                writer.put(note, SINK_FAILED, "error", keys, context=_NO_CONTEXT.copy())
+                writer.start()
+        if isinstance(sink, LogSink):
+            logger.error("%s", readable(SINK_FAILED, keys))
 
     def remove_sink(self, sink: Sink) -> None:
         self._extra.remove(sink)

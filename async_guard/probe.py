@@ -13,7 +13,7 @@ before the second step is also done by harmless calls, so nothing there is touch
 * ``asgiref.sync.AsyncToSync.__call__``, which refuses in the same situation;
 * ``ModelIterable.__iter__``, which runs when rows of a model are really fetched, never for a
   cached relation: the miss path of every related descriptor, in Django with and without fetch
-  modes.
+  modes; and ``ContentType.get_object_for_this_type``, that of generic foreign keys.
 
 A seam that Django removed takes the others with it: half a probe would report half the truth.
 """
@@ -159,6 +159,7 @@ class Probe:
 
     def seams(self) -> Iterable[Seam]:
         """Return what is replaced: owner, attribute, and what makes the replacement."""
+        from django.apps import apps
         from django.db.models.query import ModelIterable
 
         yield Seam(django.utils.asyncio, "os", self._watch_environ)
@@ -166,6 +167,10 @@ class Probe:
         yield Seam(SynchronousOnlyOperation, "__del__", self._watch_death, optional=True)
         yield Seam(asgiref.sync.AsyncToSync, "__call__", self._watch_async_to_sync)
         yield Seam(ModelIterable, "__iter__", self._watch_loads)
+        if apps.is_installed("django.contrib.contenttypes"):
+            from django.contrib.contenttypes.models import ContentType
+
+            yield Seam(ContentType, "get_object_for_this_type", self._watch_generic_loads)
 
     def _watch_environ(self, module: Any) -> Any:
         return _Os(module, _Environ(module.environ, self._listener, lambda: self.installed))
@@ -219,3 +224,14 @@ class Probe:
             return original(iterable)
 
         return __iter__
+
+    def _watch_generic_loads(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        listener = self._listener
+
+        @functools.wraps(original)
+        def get_object_for_this_type(content_type: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.installed and _get_running_loop() is None:
+                listener.loaded(None)
+            return original(content_type, *args, **kwargs)
+
+        return get_object_for_this_type

@@ -8,7 +8,6 @@ the request. After ``fork`` the child begins with an empty queue and without the
 from __future__ import annotations
 
 import contextvars
-import logging
 import queue
 import threading
 import time
@@ -17,8 +16,6 @@ from contextlib import suppress
 from typing import Any
 
 from async_guard.deaf import Deafness, deafen
-
-logger = logging.getLogger("async_guard")
 
 
 class Writer:
@@ -31,18 +28,20 @@ class Writer:
         most: int,
         tick: Callable[[], None] | None = None,
         every: float = 1.0,
+        failed: Callable[[Any, Exception], None] | None = None,
     ) -> None:
         """
         Args:
             sink: whose thread it is, for the message if one of its calls raises.
             most: calls that may wait.
+            failed: told of the first exception that a call raised.
             tick: called in the thread every so many seconds (*every*), also while it is idle.
         """
         self.sink = sink
         self._most = most
         self._tick = tick
         self._every = every
-        self._failed = False
+        self._failed = failed
         self.forget()
 
     def forget(self) -> None:
@@ -129,10 +128,10 @@ class Writer:
         call, args, context = item
         try:
             context.run(call, *args)
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                logger.exception("async_guard.sink_failed: %r raised; told once", self.sink)
+        except Exception as error:
+            failed, self._failed = self._failed, None
+            if failed is not None:
+                failed(self.sink, error)
         finally:
             _close_connections()
 

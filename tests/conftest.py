@@ -10,6 +10,7 @@ import asgiref.sync
 import django.utils.asyncio
 import jsonschema
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import got_request_exception
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -31,6 +32,7 @@ def the_originals() -> dict[str, Any]:
         "refusal": dict(vars(SynchronousOnlyOperation)),
         "async_to_sync": vars(asgiref.sync.AsyncToSync)["__call__"],
         "rows": vars(ModelIterable)["__iter__"],
+        "generic rows": vars(ContentType)["get_object_for_this_type"],
         "receivers": list(got_request_exception.receivers),
         **closures,
     }

@@ -223,7 +223,7 @@ def fruits():
 
 
 @strawberry.type
-class Query:
+class Fields:
     @strawberry.field
     def hello(self, name: str = "world") -> str:
         return f"hello {name}"
@@ -300,9 +300,6 @@ class Query:
     @strawberry.field(extensions=[ShoutLater()])
     async def shout_later(self) -> str:
         return "shout later"
-
-    node: relay.Node = relay.node()
-    nodes: list[relay.Node] = relay.node()
 
     @relay.connection(relay.ListConnection[Fruit])
     def fruits(self) -> Iterable[Fruit]:
@@ -381,6 +378,17 @@ class Subscription:
             yield film.director.name
 
 
+def query_type():
+    """Return a new type: ``relay.node()`` is good for one schema only."""
+
+    @strawberry.type
+    class Query(Fields):
+        node: relay.Node = relay.node()
+        nodes: list[relay.Node] = relay.node()
+
+    return Query
+
+
 def build(*extensions: Any, **more: Any) -> strawberry.Schema:
     """Return a new schema: no two share a ``GraphQLField``."""
     scalar = strawberry.scalar(
@@ -389,7 +397,7 @@ def build(*extensions: Any, **more: Any) -> strawberry.Schema:
         parse_value=lambda value: Fahrenheit(float(value) / 2),
     )
     return strawberry.Schema(
-        Query,
+        query_type(),
         Mutation,
         Subscription,
         types=[Person, House],

@@ -1,5 +1,6 @@
 """Films to ask for, and a count of the queries that a block makes."""
 
+import logging
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,6 +17,17 @@ async def films(transactional_db):
     await sync_to_async(create_films)()
     yield
     await sync_to_async(connections.close_all)()
+
+
+@pytest.fixture(autouse=True)
+def unlogged():
+    """Nobody logs errors: pytest's log handler would keep them, and they end with the test."""
+    loggers = [logging.getLogger(name) for name in ("strawberry.execution", "django.request")]
+    for logger in loggers:
+        logger.disabled = True
+    yield
+    for logger in loggers:
+        logger.disabled = False
 
 
 def create_films():
