@@ -295,14 +295,19 @@ def site_of(frame: FrameType) -> CallSite:
     )
 
 
-def definition_of(function: Any) -> CallSite | None:
-    """Describe where *function* of the project is defined, for a call that it is not part of."""
+def definition_of(function: Any, *, returns: bool = False) -> CallSite | None:
+    """
+    Describe where *function* of the project is defined, for a call that it is not part of.
+
+    Args:
+        returns: what it returned was evaluated later, so name its ``return`` if it has just one.
+    """
     function = inspect.unwrap(function) if callable(function) else None
     code = getattr(function, "__code__", None)
     if code is None or not code_of(code).is_project:
         return None
     lines = linecache.getlines(code.co_filename, function.__globals__)
-    line = _line_of_def(lines, code)
+    line = (returns and _line_of_return(lines, code)) or _line_of_def(lines, code)
     return CallSite(
         path=project_path(code.co_filename),
         line=line,
@@ -320,6 +325,12 @@ def _line_of_def(lines: list[str], code: CodeType) -> int:
         if lines[number - 1].lstrip().startswith(("def ", "async def ", "class ")):
             return number
     return code.co_firstlineno
+
+
+def _line_of_return(lines: list[str], code: CodeType) -> int | None:
+    numbers = {line for _, _, line in code.co_lines() if line and line <= len(lines)}
+    found = [n for n in numbers if lines[n - 1].lstrip().startswith(("return ", "return("))]
+    return found[0] if len(found) == 1 else None
 
 
 def function_name(module: str | None, qualname: str) -> str:

@@ -213,7 +213,7 @@ def _endpoint_site(stack: Stack) -> CallSite | None:
         if known.owner == DEPENDENCY:
             held = getattr(type(frame.f_locals.get("self")), "__dictoffset__", 0)
             scope = vars(frame.f_locals["self"]) if held else {}
-            if (found := definition_of(scope.get("view_func"))) is not None:
+            if (found := definition_of(scope.get("view_func"), returns=True)) is not None:
                 return found
     return None
 
@@ -223,7 +223,7 @@ def _view_site(frame: FrameType | None) -> CallSite | None:
     view = getattr(getattr(request, "resolver_match", None), "func", None)
     view_class = getattr(view, "view_class", None)
     method = getattr(view_class, str(getattr(request, "method", "")).lower(), None)
-    return definition_of(method or view)
+    return definition_of(method or view, returns=True)
 
 
 def _library_site(stack: Stack) -> CallSite:

@@ -198,7 +198,7 @@ def _is_plain_field_of_django_type(schema: Any, type_name: str, definition: Any)
 
 def _site_of(definition: Any) -> CallSite | None:
     if definition.base_resolver is not None:
-        return definition_of(definition.base_resolver.wrapped_func)
+        return definition_of(definition.base_resolver.wrapped_func, returns=True)
     origin = definition.origin
     module = sys.modules.get(getattr(origin, "__module__", ""))
     filename = getattr(module, "__file__", None)

@@ -127,7 +127,7 @@ class Project:
         return read_events(self.log)
 
     def hits(self) -> list[dict[str, Any]]:
-        return [event for event in self.events() if event["event"] == "async_guard.hit"]
+        return hits_of(self.events())
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -146,7 +146,11 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 def total(events: list[dict[str, Any]]) -> int:
     """Return how many hits the events stand for."""
-    return sum(event["async_guard.count"] for event in events)
+    return sum(event.get("async_guard.count", 0) for event in events)
+
+
+def hits_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == "async_guard.hit"]
 
 
 def lines_by_event(events: list[dict[str, Any]]) -> dict[str, int]:

@@ -71,14 +71,24 @@ def looping(hit):
             RESULTS.append(list(Group.objects.all()))
         except Exception as error:
             RESULTS.append(type(error).__name__)
-        RESULTS.append(await sync_to_async(_read_permissions)())
+        RESULTS.append(await sync_to_async(read_permissions)())
 
     asyncio.run(work())
 
 
-def _read_permissions():
+def read_permissions():
     """Read a relation once for every row."""
     return [len(group.permissions.all()) for group in Group.objects.all()]
+
+
+def asynchronous(hit):
+    """Store the hit as an asynchronous client would."""
+    RECEIVED.append(hit)
+
+    async def work():
+        RESULTS.append(await sync_to_async(User.objects.count)())
+
+    asyncio.run(work())
 
 
 def flushing(hit):

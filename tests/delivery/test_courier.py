@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.test import AsyncClient, override_settings
 
@@ -13,7 +14,7 @@ import async_guard
 from async_guard.guard import guard
 from async_guard.testing import capture_hits
 from tests.delivery import sinks
-from tests.delivery.process import Project, lines_by_event, read_events, total
+from tests.delivery.process import Project, hits_of, lines_by_event, read_events, total
 from tests.delivery.urls import swallow
 
 HERE = "tests.delivery.sinks"
@@ -137,12 +138,14 @@ async def many(times):
 asyncio.run(many(2000))
 gc.collect()
 tracemalloc.start()
+asyncio.run(many(500))
+gc.collect()
 before = tracemalloc.get_traced_memory()[0]
-asyncio.run(many(8000))
+asyncio.run(many(2500))
 gc.collect()
 grown = tracemalloc.get_traced_memory()[0] - before
 tracemalloc.stop()
-asyncio.run(many(90_000))
+asyncio.run(many(95_000))
 assert async_guard.flush(30)
 print(grown, async_guard.totals(), len(guard._pending._pending))
 """
@@ -181,16 +184,16 @@ def deliver(numbers):
 deliver(range(5_000))
 courier.flush(time.monotonic() + 30)
 tracemalloc.start()
-deliver(range(5_000, 10_000))
+deliver(range(5_000, 7_000))
 courier.flush(time.monotonic() + 30)
 gc.collect()
 before = tracemalloc.get_traced_memory()[0]
-deliver(range(10_000, 20_000))
+deliver(range(7_000, 10_000))
 courier.flush(time.monotonic() + 30)
 gc.collect()
 grown = tracemalloc.get_traced_memory()[0] - before
 tracemalloc.stop()
-deliver(range(20_000, 100_000))
+deliver(range(10_000, 100_000))
 assert courier.flush(time.monotonic() + 30)
 courier.close()
 print(grown, courier.limiter.totals)
@@ -226,7 +229,7 @@ async def swallow_{0}(model):
 folder = os.path.dirname(os.path.abspath(__file__))
 
 async def main():
-    for number in range(3000):
+    for number in range(2000):
         scope = {"__name__": f"generated_{number}"}
         code = compile(SOURCE.format(number), f"{folder}/generated_{number}.py", "exec")
         exec(code, scope)
@@ -240,8 +243,8 @@ print(async_guard.totals())
 
     run = project.run(body, guard={"MAX_FINGERPRINTS": 50, "QUEUE_SIZE": 100, "BURST": 1})
 
-    assert run.out == "True True\n{'swallowed': 6000}\n"
-    assert total(project.events()) == 6000
+    assert run.out == "True True\n{'swallowed': 4000}\n"
+    assert total(project.events()) == 4000
 
 
 def test_slow_file_loses_no_count(project: Project):
@@ -326,7 +329,7 @@ os._exit(0)
 # --- sinks that misbehave ------------------------------------------------------------------------
 
 
-def test_sink_that_raises(path, caplog):
+def test_sink_that_raises(path):
     """
     A sink that raises is told of once, goes on being called, and breaks nothing.
     """
@@ -334,11 +337,13 @@ def test_sink_that_raises(path, caplog):
         assert asyncio.run(ask("/hit/3/")) == (200, b"3")
         assert async_guard.flush()
 
-    told = [each for each in caplog.records if "sink_failed" in each.getMessage()]
-    assert [each.levelname for each in told] == ["ERROR"]
-    assert Counter(hit.hit_id for hit in sinks.RECEIVED).values() == {2: 3}.keys() or True
-    assert len(sinks.RECEIVED) == 6
-    assert len(read_events(path)) == 3
+    ids = [hit.hit_id for hit in sinks.RECEIVED]
+    events = read_events(path)
+    [failure] = [each for each in events if each["event"] == "async_guard.sink_failed"]
+    assert (failure["async_guard.sink"], failure["exception.type"]) == ("raising", "ValueError")
+    assert "trouble" not in path.read_text()
+    assert list(Counter(ids).values()) == [2, 2, 2]
+    assert {each["async_guard.hit_id"] for each in hits_of(events)} == set(ids)
 
 
 @pytest.mark.parametrize("name", ["exiting", "cancelled"])
@@ -355,7 +360,7 @@ def test_sink_that_raises_a_base_exception(path, name):
         assert async_guard.flush()
 
     assert len(sinks.RECEIVED) == 4
-    assert len(read_events(path)) == 4
+    assert len(hits_of(read_events(path))) == 4
 
 
 def test_sink_that_blocks(path):
@@ -427,6 +432,22 @@ def test_sink_that_runs_a_loop(path):
     assert totals == {"swallowed": 1}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_sink_that_runs_a_loop_for_a_hit_in_a_thread(path):
+    """
+    A sink may use sync_to_async, also for a hit that was noticed in a thread of asgiref's.
+    """
+    Group.objects.bulk_create(Group(name=str(number)) for number in range(8))
+    with with_settings(path, "asynchronous"), async_guard.guarded():
+        asyncio.run(sync_to_async(sinks.read_permissions)())
+        gc.collect()
+        assert async_guard.flush()
+
+    assert [hit.kind for hit in sinks.RECEIVED] == ["n_plus_one"]
+    assert lines_by_event(read_events(path)) == {"async_guard.hit": 1}
+    assert sinks.RESULTS == [0]
+
+
 def test_sink_that_flushes(path):
     """
     A sink that calls flush() does not wait for itself.
@@ -461,13 +482,39 @@ def test_sink_added_and_removed(path):
     A sink added later gets every hit in full, also the counted ones, until it is removed.
     """
     found = []
-    with with_settings(path, BURST=1), async_guard.guarded():
-        asyncio.run(swallow(2))
+
+    with with_settings(path, BURST=2), async_guard.guarded():
         guard.add_sink(found.append)
         asyncio.run(swallow(3))
-        guard.remove_sink(found.append) if False else guard.remove_sink(guard._courier._extra[0])
+        guard.remove_sink(found.append)
         asyncio.run(swallow(4))
 
     assert [hit.outcome for hit in found] == ["swallowed"] * 3
     assert all(hit.frames and hit.rule and hit.hit_id for hit in found)
-    assert total(read_events(path)) == 9
+    assert total(read_events(path)) == 7
+
+
+def test_removed_sink_gets_nothing_of_another_problem(path):
+    """
+    A removed sink gets nothing, not even the first hit of another line.
+    """
+    found = []
+
+    with with_settings(path), async_guard.guarded():
+        guard.add_sink(found.append)
+        guard.remove_sink(found.append)
+        asyncio.run(swallow(1))
+
+    assert found == []
+
+
+def test_captured_block_begins_where_it_begins(path):
+    """
+    Hits noticed before the block are not among those captured in it.
+    """
+    with with_settings(path), async_guard.guarded():
+        for _ in range(20):
+            asyncio.run(swallow(1))
+            with capture_hits() as hits:
+                pass
+            assert hits == []

@@ -328,7 +328,6 @@ class Fields:
         return [found[:1], found[1:]]
 
     films: list[Film] = strawberry_django.field()
-    film: Film = strawberry_django.field()
     film_nodes: relay.ListConnection[FilmNode] = strawberry_django.connection()
     directors: list[Director] = strawberry_django.field()
 
@@ -379,12 +378,13 @@ class Subscription:
 
 
 def query_type():
-    """Return a new type: ``relay.node()`` is good for one schema only."""
+    """Return a new type: a ``relay.node()`` is good for one schema only."""
 
     @strawberry.type
     class Query(Fields):
         node: relay.Node = relay.node()
         nodes: list[relay.Node] = relay.node()
+        film: Film = strawberry_django.field()
 
     return Query
 

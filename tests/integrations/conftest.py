@@ -1,7 +1,6 @@
 """Films to ask for, and a count of the queries that a block makes."""
 
 import logging
-from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -44,22 +43,15 @@ def create_films():
         film.genres.create(name=f"{director}esque")
 
 
-@pytest.fixture
-def queries():
-    """A context manager that lists the SQL of the worker thread that ``sync_to_async`` uses."""
+@pytest_asyncio.fixture
+async def queries(films):
+    """The SQL of the worker thread that ``sync_to_async`` uses, as a list to look at and clear."""
+    found = []
 
-    @asynccontextmanager
-    async def listing():
-        found = []
+    def note(execute, sql, params, many, context):
+        found.append(sql)
+        return execute(sql, params, many, context)
 
-        def note(execute, sql, params, many, context):
-            found.append(sql)
-            return execute(sql, params, many, context)
-
-        await sync_to_async(lambda: connection.execute_wrappers.append(note))()
-        try:
-            yield found
-        finally:
-            await sync_to_async(lambda: connection.execute_wrappers.remove(note))()
-
-    return listing
+    await sync_to_async(lambda: connection.execute_wrappers.append(note))()
+    yield found
+    await sync_to_async(lambda: connection.execute_wrappers.remove(note))()

@@ -1,0 +1,242 @@
+"""
+Every rule has a page, and the page is right: its failing code hits, its fix does not.
+
+A block of a page is a module; the last ``async def`` in it is called, with a request if it asks
+for one. It is compiled under the page's own path and line, so hits point into the page.
+"""
+
+import ast
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import django
+import pytest
+import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.auth.models import User
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.db import connections
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory, Client
+
+from async_guard.advice import RULES
+from async_guard.testing import capture_hits
+from tests.testapp.models import Director, Film
+from tests.zoo import conftest as zoo
+from tests.zoo.case import Case, answer, collect_what_was_left_open
+
+programme = zoo.programme
+FOLDER = Path(__file__).parent.parent / "docs" / "rules"
+PATHS = sorted(FOLDER.glob("AG*.md"))
+BLOCK = re.compile(r"^## (?P<heading>[^\n]+)\n\n```python\n(?P<source>.*?)^```$", re.M | re.S)
+FAILING, FIX, FIX_61 = "Failing code", "Fix", "Fix on Django 6.1"
+KINDS = {"AG113": {"n_plus_one"}, "AG114": {"async_to_sync_in_loop"}}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of code on a page."""
+
+    path: Path
+    heading: str
+    line: int
+    source: str
+
+    def __str__(self):
+        return f"{self.path.stem} {self.heading}"
+
+    @property
+    def rule(self):
+        return self.path.stem
+
+    def load(self, monkeypatch):
+        """Return the function that the block is about."""
+        name = f"docs.rules.{self.rule}_{self.heading.split()[0]}"
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)  # Strawberry looks names up there
+        code = "\n" * (self.line - 1) + self.source
+        exec(compile(code, str(self.path), "exec"), vars(module))
+        names = [n.name for n in ast.parse(code).body if isinstance(n, ast.AsyncFunctionDef)]
+        return vars(module)[names[-1]]
+
+
+def blocks_of(path):
+    text = path.read_text("utf-8")
+    return {
+        found["heading"]: Block(
+            path, found["heading"], text.count("\n", 0, found.start("source")) + 1, found["source"]
+        )
+        for found in BLOCK.finditer(text)
+    }
+
+
+PAGES = {path.stem: blocks_of(path) for path in PATHS}
+FAILURES = [pytest.param(blocks[FAILING], id=rule) for rule, blocks in PAGES.items()]
+NEEDS_61 = pytest.mark.skipif(django.VERSION < (6, 1), reason="fetch modes need Django 6.1")
+FIXES = [
+    pytest.param(block, id=str(block), marks=NEEDS_61 if heading == FIX_61 else ())
+    for blocks in PAGES.values()
+    for heading, block in blocks.items()
+    if heading != FAILING
+]
+
+
+# --- the pages ----------------------------------------------------------------------------------
+
+
+def test_pages_and_rules():
+    """
+    Every rule has a page with its title, and every page has a rule.
+    """
+    titles = [path.read_text("utf-8").splitlines()[0] for path in PATHS]
+
+    assert titles == sorted(f"# {rule.id}: {rule.title}" for rule in RULES)
+
+
+def test_index():
+    """
+    The index lists every rule with its title and links to its page.
+    """
+    rows = re.findall(r"^\| \[.*$", (FOLDER / "README.md").read_text("utf-8"), re.M)
+
+    assert rows == sorted(f"| [{rule.id}]({rule.id}.md) | {rule.title} |" for rule in RULES)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_sections(path):
+    """
+    A page says what happened, shows both codes, and why, with a link to the documentation.
+    """
+    text = path.read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    why = text.split("## Why")[1].split("## ")[0]
+
+    assert [each for each in headings if each not in (FIX_61, "Watch out")] == [
+        "What happened",
+        FAILING,
+        FIX,
+        "Why",
+    ]
+    assert {FAILING, FIX} <= set(PAGES[path.stem])
+    assert re.search(r"\(https://(docs\.djangoproject\.com|strawberry\.rocks)/", why)
+
+
+@pytest.mark.parametrize("path", [*PATHS, FOLDER / "README.md"], ids=lambda path: path.stem)
+def test_links_between_pages(path):
+    """
+    A link to another page leads to a page.
+    """
+    links = re.findall(r"\]\((?!https://)([^)]+)\)", path.read_text("utf-8"))
+
+    assert [link for link in links if not (FOLDER / link).is_file()] == []
+
+
+# --- their code ---------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def new_request(programme):
+    """Makes requests of a user with something in the session; films are as many as an N+1 needs."""
+    key = await sync_to_async(_add_films_and_session)()
+
+    def make():
+        request = AsyncRequestFactory().get("/")
+        request.COOKIES["sessionid"] = key
+        SessionMiddleware(HttpResponse).process_request(request)
+        AuthenticationMiddleware(HttpResponse).process_request(request)
+        return request
+
+    return make
+
+
+def _add_films_and_session():
+    for number in range(5):
+        director = Director.objects.create(name=f"Director {number}")
+        Film.objects.create(title=f"Film {number}", director=director)
+    client = Client()
+    client.force_login(User.objects.get(username="ada"))
+    session = client.session
+    session["basket"] = ["Stalker"]
+    session.save()
+    return session.session_key
+
+
+def call(function, new_request):
+    wants_request = bool(inspect.signature(function).parameters)
+    return function(new_request()) if wants_request else function()
+
+
+def readable(result):
+    return result.text if isinstance(result, HttpResponse) else result
+
+
+async def answer_of(function, new_request):
+    """Call it as a server does: in a task of its own."""
+    case = Case("", "", lambda: call(function, new_request), seen=None)
+    return readable(await answer(case))
+
+
+async def answer_without_django(function, new_request, monkeypatch):
+    """Return what code would answer if Django and asgiref let it do what it must not do."""
+    if "async_to_sync" in function.__code__.co_names:
+        return await sync_to_async(run_without_a_loop)(function())
+
+    async def drive():
+        try:
+            return await call(function, new_request)
+        finally:
+            connections.close_all()
+
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    result = await answer(Case("", "", drive, seen=None))
+    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE")
+    await collect_what_was_left_open()
+    return readable(result)
+
+
+def run_without_a_loop(coroutine):
+    """Run a coroutine that awaits nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it awaits something")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("block", FAILURES)
+async def test_failing_code(block, new_request, monkeypatch):
+    """
+    The failing code hits the rule of its page, and no other.
+    """
+    function = block.load(monkeypatch)
+
+    with capture_hits() as hits:
+        await answer_of(function, new_request)
+
+    assert hits
+    assert {hit.rule for hit in hits} == {block.rule}
+    assert {hit.kind for hit in hits} == KINDS.get(block.rule, {"sync_orm"})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("block", FIXES)
+async def test_fix(block, new_request, monkeypatch):
+    """
+    The fix leaves no hit and answers what the failing code was meant to answer.
+    """
+    function = block.load(monkeypatch)
+    failing = PAGES[block.rule][FAILING].load(monkeypatch)
+
+    with capture_hits() as hits:
+        fixed = await answer_of(function, new_request)
+    meant = await answer_without_django(failing, new_request, monkeypatch)
+
+    assert hits == []
+    assert fixed == meant
+    assert fixed
