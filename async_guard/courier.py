@@ -41,6 +41,8 @@ class Courier:
         """
         self._tick_outside = tick
         self._extra: list[Sink] = []
+        self.wants_all = False
+        """Somebody wants every hit in full, whatever ``BURST`` says."""
         self._writers: list[Writer] = []
         self.open(Settings(), with_sinks=False)
 
@@ -68,13 +70,9 @@ class Courier:
         """Start the thread that the others are started from."""
         self._desk.start()
 
-    @property
-    def wants_all(self) -> bool:
-        """Somebody wants every hit in full, whatever ``BURST`` says."""
-        return bool(self._extra)
-
     def add_sink(self, sink: Sink) -> None:
         self._extra.append(sink)
+        self.wants_all = True
         self._writers.append(self._writer(sink))
 
     def _writer(self, sink: Sink) -> Writer:
@@ -99,6 +97,7 @@ class Courier:
 
     def remove_sink(self, sink: Sink) -> None:
         self._extra.remove(sink)
+        self.wants_all = bool(self._extra)
         for writer in [each for each in self._writers if each.sink is sink]:
             self._writers.remove(writer)
             writer.stop(time.monotonic() + 1)

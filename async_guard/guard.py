@@ -248,7 +248,8 @@ class Guard:
     def _admit(self, problem: Problem) -> bool:
         """Tell whether the hit is to be logged in full; then the threads must run."""
         is_full = self._courier.limiter.admit(problem.fingerprint)
-        self._courier.start()
+        if is_full:
+            self._courier.start()
         return is_full
 
     def _hit(

@@ -63,11 +63,13 @@ def read_outcome(
         task: the code of the task's coroutine, where the task answers for itself.
         innermost: the code of the project's line; further in there is only Django.
     """
-    trace = _without_bridges(error.__traceback__)
-    if trace is None:
-        return escaped  # C code took it without its traceback, and let it go
-    if has_surfaced(trace, innermost) or _left(task, trace, innermost) or _is_seen_by_test(trace):
-        return RAISED
+    trace = error.__traceback__
+    if trace is None or trace.tb_frame.f_code is not innermost:  # mostly it is: caught on the spot
+        trace = _without_bridges(trace)
+        if trace is None:
+            return escaped  # C code took it without its traceback, and let it go
+        if _is_raised(trace, task, innermost):
+            return RAISED
     frame, lasti = trace.tb_frame, trace.tb_lasti
     verdict = _verdict_at(frame, lasti, error)
     if verdict is None or frame.f_lasti in _reraises_of(frame.f_code):
@@ -75,6 +77,12 @@ def read_outcome(
     if verdict is _LET_THROUGH:
         return escaped if frame.f_lasti == lasti else SWALLOWED
     return verdict
+
+
+def _is_raised(trace: TracebackType, task: CodeType | None, innermost: CodeType | None) -> bool:
+    return (
+        has_surfaced(trace, innermost) or _left(task, trace, innermost) or _is_seen_by_test(trace)
+    )
 
 
 def has_surfaced(trace: TracebackType | None, innermost: CodeType | None = None) -> bool:

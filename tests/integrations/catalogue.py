@@ -148,6 +148,10 @@ class PlainFilm:
         return self.strand.name
 
     @strawberry.field
+    async def strand_or_none(self) -> str | None:
+        return self.strand.name
+
+    @strawberry.field
     async def joined_director(self, info: strawberry.Info) -> str:
         return await info.context["directors"].load(self.director_id)
 
