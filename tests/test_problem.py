@@ -1,0 +1,195 @@
+"""What all hits of one line share: the place that stands for them, and the fingerprint."""
+
+import asyncio
+import contextlib
+import linecache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.test import override_settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from async_guard.hit import Hit
+from async_guard.testing import capture_hits
+
+
+def hits_of(path: Path, source: str, **names: Any) -> list[Hit]:
+    """Write *source* as a file of the project, run its ``code()`` in a loop, return the hits."""
+    path.write_text(source)
+    linecache.checkcache(str(path))
+    scope: dict[str, Any] = {
+        "__name__": "shop.views",
+        "Group": Group,
+        "User": User,
+        "permission": Permission(pk=1, content_type_id=names.pop("pk", 1)),
+        **names,
+    }
+    exec(compile(source, str(path), "exec"), scope)
+    with capture_hits() as hits, contextlib.suppress(Exception):
+        asyncio.run(scope["code"]())
+    return hits
+
+
+def function(body: str, before: str = "") -> str:
+    return f"{before}async def code():\n    try:\n        {body}\n    except Exception:\n        pass\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fingerprint"),
+    [
+        ("permission.content_type", "7f40b8201b0c3e5e"),
+        ("for group in Group.objects.all(): pass", "479a46324d5bbb79"),
+        ("[group for group in Group.objects.all()]", "479a46324d5bbb79"),
+        ("{1: [group for group in Group.objects.all()]}", "479a46324d5bbb79"),
+        ("list(Group.objects.filter(name='a', pk=1))", "9902ba3ab7b7f1d7"),
+        ("sum(1 for group in Group.objects.all())", "479a46324d5bbb79"),
+        ("if Group.objects.all(): pass", "e2f447119f6234a9"),
+        ("while not Group.objects.all(): pass", "e2f447119f6234a9"),
+        ("f'{permission.content_type}'", "7f40b8201b0c3e5e"),
+        ("User.objects.count() if 1 else None", "1b2ab4205a46d01e"),
+    ],
+)
+def test_golden(line: str, fingerprint: str, tmp_path: Path) -> None:
+    """
+    A fingerprint is the same in every process and on every Python.
+    """
+    (hit,) = hits_of(tmp_path / "views.py", function(line))
+
+    assert hit.fingerprint == fingerprint
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    lines=st.integers(0, 50),
+    number=st.integers(1, 10**6),
+    text=st.text("abcdef", max_size=8),
+    pk=st.integers(1, 9),
+)
+def test_deploys(lines: int, number: int, text: str, pk: int, tmp_path: Path) -> None:
+    """
+    Other line numbers, other literals and other primary keys are the same problem.
+    """
+    first = hits_of(tmp_path / "views.py", function("list(Group.objects.filter(pk=1, name='x'))"))
+    body = f"list(Group.objects.filter(pk={number}, name={text!r}))"
+
+    second = hits_of(tmp_path / "other.py", function(body, "# moved\n" * lines), pk=pk)
+
+    assert [hit.fingerprint for hit in first] == [hit.fingerprint for hit in second]
+    assert second[0].line == lines + 3
+
+
+def test_two_relations_on_one_line(tmp_path: Path) -> None:
+    """
+    Two relations that one expression reads are two problems.
+    """
+    pair = (Permission(pk=1, content_type_id=1), "content_type"), (Group(pk=1), "permissions")
+
+    found = [
+        hits_of(tmp_path / "v.py", function("list(getattr(it, name).all())"), it=it, name=name)
+        for it, name in pair
+    ]
+
+    assert [hit.relation for hits in found for hit in hits] == [
+        "auth.Permission.content_type",
+        "auth.Group.permissions",
+    ]
+    assert len({hit.fingerprint for hits in found for hit in hits}) == 2
+
+
+@pytest.mark.parametrize(
+    "pattern", ["auth.Group", "*/v.py", "shop.views.code", "*v.py:3", "auth.*"]
+)
+def test_allowlist(pattern: str, tmp_path: Path) -> None:
+    """
+    What the allowlist names is not reported.
+    """
+    with override_settings(ASYNC_GUARD={"ALLOWLIST": [pattern]}):
+        assert hits_of(tmp_path / "v.py", function("list(Group.objects.all())")) == []
+
+
+def test_allowlist_of_others(tmp_path: Path) -> None:
+    """
+    What the allowlist does not name is reported.
+    """
+    with override_settings(ASYNC_GUARD={"ALLOWLIST": ["auth.User"]}):
+        assert len(hits_of(tmp_path / "v.py", function("list(Group.objects.all())"))) == 1
+
+
+def test_decorator_of_the_project_function(tmp_path: Path, db: None) -> None:
+    """
+    ``@transaction.atomic`` runs before the function: the caller's line is on the stack.
+    """
+    from django.db import transaction
+
+    source = "@atomic\ndef change(): pass\n\n" + function("change()")
+
+    (hit,) = hits_of(tmp_path / "v.py", source, atomic=transaction.atomic)
+
+    assert (hit.access, hit.line, hit.text, hit.on_stack) == ("transaction", 6, "change()", True)
+
+
+def test_decorated_callback(tmp_path: Path, db: None) -> None:
+    """
+    Where only the decorator is on the stack, the function that it decorates is named.
+    """
+    from django.db import transaction
+
+    source = (
+        "@atomic\ndef change():\n    pass\n\n"
+        "async def code():\n    loop.call_soon(change)\n    await sleep(0.01)\n"
+    )
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    loop = SimpleNamespace(call_soon=lambda *args: asyncio.get_running_loop().call_soon(*args))
+    (hit,) = hits_of(tmp_path / "v.py", source, atomic=transaction.atomic, loop=loop, sleep=sleep)
+
+    assert (hit.access, hit.line, hit.function, hit.on_stack) == (
+        "transaction",
+        2,
+        "shop.views.change",
+        False,
+    )
+
+
+def test_library_only() -> None:
+    """
+    Where no code of the project had a part in it, the library's line is named.
+    """
+
+    async def code() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *args: None)
+        loop.call_soon(ContentType.objects.get_for_id, 123456)
+        await asyncio.sleep(0.01)
+
+    with capture_hits() as hits:
+        asyncio.run(code())
+
+    assert [(hit.access, hit.on_stack, hit.owner) for hit in hits] == [
+        ("content_type", False, "app")
+    ]
+
+
+def test_many_problems(tmp_path: Path) -> None:
+    """
+    What is remembered of problems is bounded.
+    """
+    body = "\n        ".join(
+        f"try: Group.objects.filter(name={number}).count()\n        except Exception: pass"
+        for number in range(30)
+    )
+    with override_settings(ASYNC_GUARD={"MAX_FINGERPRINTS": 7}):
+        hits = hits_of(tmp_path / "v.py", function(body))
+
+    assert len(hits) == 30
