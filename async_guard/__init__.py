@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from async_guard.guard import flush, guarded, install, installed, totals, uninstall
     from async_guard.hit import Hit
 
+    __version__: str
+
 __all__ = [
     "AsyncGuardError",
     "Hit",
+    "__version__",
     "allow_unsafe",
     "flush",
     "guarded",
@@ -31,6 +34,8 @@ _HOMES = {"AsyncGuardError": "errors", "Hit": "hit", "allow_unsafe": "deaf"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("async_guard.hit").package_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"async_guard.{_HOMES.get(name, 'guard')}"), name)

@@ -25,6 +25,7 @@ from async_guard.callsite import Edge, code_of
 RAISED, SWALLOWED, ALLOWED, HANDLED = "raised", "swallowed", "allowed", "handled"
 _SURFACES = {Edge.FIELD, Edge.VIEW, Edge.SERVER}
 MOST_KNOWN = 10_000
+_RUNNERS = {"run_until_complete", "run"}
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _CHECKS = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH"}
 _VARIABLES = {"LOAD_FAST", "LOAD_DEREF"}
@@ -92,7 +93,7 @@ def has_surfaced(trace: TracebackType | None, innermost: CodeType | None = None)
         if code is innermost:
             return False
         edge = code_of(code).edge
-        if edge is not Edge.NONE and (edge in _SURFACES or code.co_name == "run_until_complete"):
+        if edge is not Edge.NONE and (edge in _SURFACES or code.co_name in _RUNNERS):
             return True
         trace = trace.tb_next
     return False

@@ -50,10 +50,10 @@ class Settings:
     """List hits in the response's ``extensions.asyncGuard``; ``"force"``: even without DEBUG."""
 
     ALLOWLIST: tuple[str, ...] = ()
-    """Never reported: fnmatch patterns over relation, ``path``, function and ``Type.field``."""
+    """Never reported: fnmatch patterns over relation, model, path, ``path:line`` and function."""
 
     SINKS: tuple[str, ...] = ()
-    """Dotted paths of callables that get every ``Hit``, beside the log."""
+    """Dotted paths of callables that get the hits that are logged in full."""
 
     PROJECT_PATHS: tuple[str, ...] = ()
     """Folders that are the project's own code even where they look installed."""

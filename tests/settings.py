@@ -51,7 +51,10 @@ POSTGRES = {
     "OPTIONS": {"options": "-c synchronous_commit=off"},
     "TEST": {"NAME": f"async_guard_test_{os.getpid()}"},
 }
-DATABASES = {"default": POSTGRES if os.environ.get("ASYNC_GUARD_TEST_DB") == "postgres" else SQLITE}
+DATABASES = {
+    "default": POSTGRES if os.environ.get("ASYNC_GUARD_TEST_DB") == "postgres" else SQLITE,
+    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},  # never connected to
+}
 
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

@@ -36,7 +36,8 @@ def hits_of(path: Path, source: str, **names: Any) -> list[Hit]:
 
 
 def function(body: str, before: str = "") -> str:
-    return f"{before}async def code():\n    try:\n        {body}\n    except Exception:\n        pass\n"
+    caught = "    except Exception:\n        pass\n"
+    return f"{before}async def code():\n    try:\n        {body}\n{caught}"
 
 
 @pytest.mark.parametrize(
@@ -193,3 +194,36 @@ def test_many_problems(tmp_path: Path) -> None:
         hits = hits_of(tmp_path / "v.py", function(body))
 
     assert len(hits) == 30
+
+
+def test_jinja(tmp_path: Path) -> None:
+    """
+    A Jinja template is named with its own line, not with that of its Python.
+    """
+    from django.template.backends.jinja2 import Jinja2
+
+    (tmp_path / "list.html").write_text("<ul>\n{% for group in groups %}{% endfor %}\n</ul>\n")
+    params = {"NAME": "jinja", "DIRS": [tmp_path], "APP_DIRS": False, "OPTIONS": {}}
+    template = Jinja2(params).get_template("list.html")
+
+    (hit,) = hits_of(
+        tmp_path / "v.py",
+        function("template.render({'groups': Group.objects.all()})"),
+        template=template,
+    )
+
+    assert (Path(hit.path).name, hit.line, hit.function, hit.on_stack) == (
+        "list.html",
+        2,
+        "list.html",
+        False,
+    )
+
+
+def test_several_databases(tmp_path: Path) -> None:
+    """
+    The database is named, also one that nobody has connected to.
+    """
+    (hit,) = hits_of(tmp_path / "v.py", function("list(Group.objects.using('other').all())"))
+
+    assert (hit.orm_alias, hit.orm_model) == ("other", "auth.Group")
