@@ -88,12 +88,15 @@ def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
     return PROJECT, None
 
 
+_LOOKED_THROUGH = ("/django/utils/functional.py", "/contrib/auth/middleware.py")
+
+
 def _is_transparent(known: Code) -> bool:
+    """Tell what is part of the access itself: the ORM, and what makes ``request.user`` lazy."""
     path = known.code.co_filename.replace("\\", "/")
-    return (
-        known.package == "django"
-        and path.endswith(("/django/utils/functional.py", "/contrib/auth/middleware.py"))
-    ) or "/django/db/" in path
+    if known.package != "django" or path.endswith("/django/db/models/fields/files.py"):
+        return False
+    return "/django/db/" in path or path.endswith(_LOOKED_THROUGH)
 
 
 def _alias(frames: list[tuple[FrameType, Code]]) -> str | None:
@@ -327,11 +330,11 @@ def _read_model(frame: FrameType) -> Access | None:
     return None
 
 
-def _named(access: str, relation: str | None = None) -> Reader:
+def _named(access: str, relation: str | None = None, operation: str | None = None) -> Reader:
     """Make the reader for code that means one thing: its function's name is the operation."""
 
     def read(frame: FrameType) -> Access:
-        return Access(access, relation, operation=frame.f_code.co_name)
+        return Access(access, relation, operation=operation or frame.f_code.co_name)
 
     return read
 
@@ -400,9 +403,9 @@ _TABLE: tuple[tuple[str, str, Reader], ...] = (
     ("django.contrib.sessions.backends.base", "SessionBase", _named("session", "request.session")),
     ("django.contrib.auth", "get_user", _named("lazy_user", "request.user")),
     ("django.contrib.auth.middleware", "get_user", _named("lazy_user", "request.user")),
-    ("django.contrib.auth", "authenticate", _named("auth")),
-    ("django.contrib.auth", "login", _named("auth")),
-    ("django.contrib.auth", "logout", _named("auth")),
+    ("django.contrib.auth", "authenticate", _named("auth", operation="authenticate")),
+    ("django.contrib.auth", "login", _named("auth", operation="login")),
+    ("django.contrib.auth", "logout", _named("auth", operation="logout")),
     ("django.contrib.auth.models", "PermissionsMixin", _named("auth")),
 )
 _AFTER_APPS: tuple[tuple[str, str, Reader], ...] = (

@@ -82,11 +82,18 @@ def _did(hit: Hit) -> str:
         return f"read {subject(hit)}"
     if hit.access == "transaction":
         return "opened a transaction"
+    if hit.access == "queryset" and hit.orm_operation in _EVALUATIONS:
+        return f"evaluated a {_name(hit.orm_model)} queryset"
     if hit.orm_model is not None:
         return f"called {_name(hit.orm_model)}.{hit.orm_operation}"
     if hit.orm_operation is not None:
-        return f"used the database ({hit.access}: {hit.orm_operation})"
+        return f"called {hit.orm_operation}, which uses the database,"
     return "used the database"
+
+
+def _or_async(hit: Hit) -> str:
+    has_counterpart = hit.owner == "app" and hit.orm_operation in _ASYNC_METHODS
+    return f"make it async and use {_async_call(hit)}, or " if has_counterpart else ""
 
 
 def _on_outcome(hit: Hit) -> str:
@@ -100,8 +107,9 @@ def _on_outcome(hit: Hit) -> str:
 
 def subject(hit: Hit) -> str:
     """Return ``User.profile``: the relation without its app, or the model."""
-    found = hit.relation or hit.orm_model or "the database"
-    return found.split(".", 1)[1] if found.count(".") > 1 else found
+    if hit.relation is None:
+        return f"the {_name(hit.orm_model)} rows" if hit.orm_model else "what it needs"
+    return hit.relation.split(".", 1)[1] if hit.relation.count(".") > 1 else hit.relation
 
 
 def short(function: str) -> str:
@@ -116,8 +124,9 @@ def _name(model: str | None) -> str:
 def _loader(hit: Hit) -> str:
     """Say where the parent object was loaded, as far as it is known."""
     model = _name(hit.orm_model) or "object"
-    if hit.graphql_parent is not None:
-        return f"where {hit.graphql_parent} loads the {model}"
+    source = hit.graphql_parent or hit.graphql_field  # a root field loads its own
+    if source is not None:
+        return f"where {source} loads the {model}"
     return f"on the queryset that loads the {model}"
 
 
@@ -383,8 +392,8 @@ RULES: tuple[Rule, ...] = (
         "sync function called in the loop",
         lambda hit: not hit.in_async_def,
         lambda hit: (
-            f"{short(hit.function)} is a sync function that the event loop called: call "
-            f"it with await sync_to_async({short(hit.function)})(…), or make it async."
+            f"{short(hit.function)} is a sync function that the event loop called: "
+            f"{_or_async(hit)}call it with await sync_to_async({short(hit.function)})(…)."
         ),
         lambda hit: f"await sync_to_async({short(hit.function)})(…)",
     ),

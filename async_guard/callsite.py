@@ -312,11 +312,17 @@ def definition_of(function: Any, *, returns: bool = False) -> CallSite | None:
         path=project_path(code.co_filename),
         line=line,
         function=function_name(function.__module__, code.co_qualname),
-        text=clean(lines[line - 1].strip())[:MAX_TEXT] if 0 < line <= len(lines) else "",
+        text=_code_on(lines, line),
         in_async_def=bool(code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)),
         on_stack=False,
         digest=_digest(code, lines),
     )
+
+
+def _code_on(lines: list[str], line: int) -> str:
+    """Return what stands on a line, without a comment behind it."""
+    text = lines[line - 1] if 0 < line <= len(lines) else ""
+    return clean(text.split("  #", 1)[0].strip())[:MAX_TEXT]
 
 
 def _line_of_def(lines: list[str], code: CodeType) -> int:

@@ -105,11 +105,23 @@ async def fine(request):
     return HttpResponse(str(await Film.objects.acount()))
 
 
+class StreamingView(AsyncGraphQLView):
+    protocols = ("sse", "multipart-subscription")
+
+
 guarded = build(AsyncGuardExtension)
-unguarded = build()
+unclass StreamingView(AsyncGraphQLView):
+    protocols = ("sse", "multipart-subscription")
+
+
+guarded = build()
 films = [
     path("<title>/", DirectorView.as_view()),
     path("by-key/<int:key>/", decorated_director),
+]
+api = [
+    path("graphql/", AsyncGraphQLView.as_view(schema=guarded)),
+    path("stream/", StreamingView.as_view(schema=guarded)),
 ]
 urlpatterns = [
     path("director/", director),
@@ -124,7 +136,7 @@ urlpatterns = [
     path("sync-stream/", sync_stream),
     path("broken/", broken),
     path("fine/", fine),
-    path("api/", include([path("graphql/", AsyncGraphQLView.as_view(schema=guarded))])),
+    path("api/", include(api)),
     path("unguarded/", AsyncGraphQLView.as_view(schema=unguarded)),
     path("sync-graphql/", GraphQLView.as_view(schema=guarded)),
 ]
