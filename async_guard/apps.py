@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 
 from django.apps import AppConfig
-from django.core.exceptions import ImproperlyConfigured
-
-from async_guard.errors import AsyncGuardError
 
 logger = logging.getLogger("async_guard")
 
@@ -30,5 +27,5 @@ class AsyncGuardConfig(AppConfig):
         try:
             if get_settings().ENABLED:
                 guard.install()
-        except (ImproperlyConfigured, AsyncGuardError, ImportError) as error:
-            logger.error("async_guard is not installed: %s", error)
+        except Exception as error:  # a sink's module may raise anything
+            logger.error("async_guard is not installed: %s: %s", type(error).__name__, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from async_guard.errors import SeamMissing
-from async_guard.probe import ALLOW, Probe
+from async_guard.probe import ALLOW, MISSING, Probe, found
 from async_guard.settings import NAME, get_settings, problems
 
 MIDDLEWARE = "async_guard.middleware.AsyncGuardMiddleware"
@@ -51,7 +52,7 @@ def _check_settings() -> Iterator[CheckMessage]:
 def _check_seams() -> Iterator[CheckMessage]:
     try:
         for seam in Probe(_Nobody()).seams():
-            if not seam.optional and not hasattr(seam.owner, seam.name):
+            if not seam.optional and found(seam.owner, seam.name) is MISSING:
                 yield Error(str(SeamMissing(seam.owner, seam.name)), id="async_guard.E002")
     except ImportError as error:
         yield Error(f"async_guard cannot find what it watches: {error}", id="async_guard.E002")
@@ -74,7 +75,7 @@ def _check_sinks() -> Iterator[CheckMessage]:
     for path in settings.SINKS:
         try:
             sink = import_string(path)
-        except ImportError as error:
+        except Exception as error:  # its module may raise anything
             yield Error(f"{NAME}['SINKS'] names {path!r}: {error}.", id="async_guard.E003")
         else:
             if not callable(sink):
@@ -89,7 +90,7 @@ def _check_sinks() -> Iterator[CheckMessage]:
 
 def _is_writable(path: str) -> bool:
     if os.path.exists(path):
-        return os.path.isfile(path) and os.access(path, os.W_OK)
+        return not os.path.isdir(path) and os.access(path, os.W_OK)
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
@@ -158,7 +159,7 @@ def _check_versions() -> Iterator[CheckMessage]:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if numbers < least:
             wanted = ".".join(map(str, least))
             yield Warning(

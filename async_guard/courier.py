@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,16 +20,52 @@ from django.utils.module_loading import import_string
 
 from async_guard.advice import advise, describe
 from async_guard.hit import SINK_FAILED, SUMMARY, Hit, package_version
-from async_guard.limiter import Drained, Limiter
+from async_guard.limiter import Counts, Drained, Limiter
 from async_guard.origin import Operation
 from async_guard.outcome import HANDLED
 from async_guard.pending import remember
 from async_guard.settings import Settings
 from async_guard.sinks import FileSink, LogSink, Sink, readable
-from async_guard.writer import Writer
+from async_guard.writer import Writer, is_writer_thread
 
 logger = logging.getLogger("async_guard")
 TICK_S = 0.5
+
+
+class Outlet:
+    """A sink, its thread, and what there was no room for in its queue."""
+
+    def __init__(self, sink: Any, settings: Settings, failed: Callable[..., None]) -> None:
+        self.sink = sink
+        self.note: Any = getattr(sink, "note", None)
+        """Logs take summaries, too."""
+        self.wants_context = isinstance(sink, LogSink)
+        """The project's processors read its contextvars; other sinks are nobody's request."""
+        self.missed = Counts(settings.MAX_FINGERPRINTS)
+        self.writer = Writer(sink, most=settings.QUEUE_SIZE, failed=failed)
+
+    def pass_on(self, hit: Hit, context: contextvars.Context) -> None:
+        own = context.copy() if self.wants_context else contextvars.Context()
+        if not self.writer.put(self.sink, hit, context=own):
+            self.missed.drop(hit, hit.outcome)
+        self.writer.start()
+
+    def summarise(self, drained: Drained) -> None:
+        """Write what was counted, and what this sink missed; keep what finds no room again."""
+        if self.note is None:
+            return
+        self.missed.put_back(drained)
+        mine = self.missed.drain()
+        if not mine:
+            return
+        put = self.writer.put(self._write, mine, context=contextvars.Context())
+        if not put:
+            self.missed.put_back(mine)
+        self.writer.start()
+
+    def _write(self, drained: Drained) -> None:
+        for level, keys in summary_events(drained):
+            self.note(SUMMARY, level, keys)
 
 
 class Courier:
@@ -41,30 +78,39 @@ class Courier:
         """
         self._tick_outside = tick
         self._extra: list[Sink] = []
+        self._outlets: list[Outlet] = []
         self.wants_all = False
         """Somebody wants every hit in full, whatever ``BURST`` says."""
-        self._writers: list[Writer] = []
         self.open(Settings(), with_sinks=False)
 
     def open(self, settings: Settings, *, with_sinks: bool = True) -> None:
         """Begin with the settings' sinks and nothing counted."""
+        sinks = [*_sinks_of(settings), *self._extra] if with_sinks else []
         self._settings = settings
         self.limiter = Limiter(settings.BURST, settings.MAX_FINGERPRINTS)
+        self._summary_lock = threading.RLock()
         self._is_closing = False
         self._summary_due = time.monotonic() + settings.SUMMARY_INTERVAL_S
-        self._desk = Writer(None, most=settings.QUEUE_SIZE, tick=self._tick, every=TICK_S)
-        sinks = [*_sinks_of(settings), *self._extra] if with_sinks else []
-        self._writers = [self._writer(sink) for sink in sinks]
+        self._desk = Writer(
+            None,
+            most=settings.QUEUE_SIZE,
+            tick=self._tick,
+            every=TICK_S,
+            failed=self._sink_failed,
+        )
+        self._outlets = [self._outlet(sink) for sink in sinks]
 
-    def close(self) -> None:
-        """Write what there is, and end the threads."""
-        self.flush(time.monotonic() + 5)
-        for writer in (self._desk, *self._writers):
-            writer.stop(time.monotonic() + 1)
+    def _outlet(self, sink: Any) -> Outlet:
+        return Outlet(sink, self._settings, self._sink_failed)
+
+    def close(self, deadline: float) -> None:
+        """End the threads, and close the files."""
+        for writer in (self._desk, *(outlet.writer for outlet in self._outlets)):
+            writer.stop(deadline)
             close = getattr(writer.sink, "close", None)
             if close is not None:
                 close()
-        self._writers = []
+        self._outlets = []
 
     def start(self) -> None:
         """Start the thread that the others are started from."""
@@ -73,12 +119,16 @@ class Courier:
     def add_sink(self, sink: Sink) -> None:
         self._extra.append(sink)
         self.wants_all = True
-        self._writers.append(self._writer(sink))
+        self._outlets.append(self._outlet(sink))
 
-    def _writer(self, sink: Sink) -> Writer:
-        return Writer(sink, most=self._settings.QUEUE_SIZE, failed=self._sink_failed)
+    def remove_sink(self, sink: Sink) -> None:
+        self._extra.remove(sink)
+        self.wants_all = bool(self._extra)
+        for outlet in [each for each in self._outlets if each.sink == sink]:
+            self._outlets.remove(outlet)
+            outlet.writer.stop(time.monotonic() + 1)
 
-    def _sink_failed(self, sink: Any, error: Exception) -> None:
+    def _sink_failed(self, sink: Any, error: BaseException) -> None:
         """Tell the other logs, once; the traceback could hold values, so the type has to do."""
         name = getattr(sink, "__qualname__", type(sink).__qualname__)
         keys = {
@@ -87,20 +137,13 @@ class Courier:
             "async_guard.sink": name,
             "exception.type": type(error).__name__,
         }
-        for writer in list(self._writers):
-            note = getattr(writer.sink, "note", None)
-            if note is not None and writer.sink is not sink:
-                writer.put(note, SINK_FAILED, "error", keys, context=_NO_CONTEXT.copy())
-                writer.start()
+        for outlet in list(self._outlets):
+            if outlet.note is not None and outlet.sink is not sink:
+                context = contextvars.Context()
+                outlet.writer.put(outlet.note, SINK_FAILED, "error", keys, context=context)
+                outlet.writer.start()
         if isinstance(sink, LogSink):
             logger.error("%s", readable(SINK_FAILED, keys))
-
-    def remove_sink(self, sink: Sink) -> None:
-        self._extra.remove(sink)
-        self.wants_all = bool(self._extra)
-        for writer in [each for each in self._writers if each.sink is sink]:
-            self._writers.remove(writer)
-            writer.stop(time.monotonic() + 1)
 
     # --- from a hit to the sinks ---------------------------------------------------------------
 
@@ -114,31 +157,24 @@ class Courier:
         operation: Operation | None = None,
     ) -> None:
         """Pass on a hit that is settled: in full, or as a count. Called from finalisers, too."""
+        self.limiter.total(outcome, hit.count)
         logged = is_full and (outcome != HANDLED or self._settings.LOG_HANDLED)
-        if logged:
-            self.limiter.total(outcome, hit.count)
-        else:
+        if not logged:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
             remember(operation.exposed, told(replace(hit, outcome=outcome)))
         if logged or self._extra:
-            self._put(self._pass_on, hit, outcome, logged, context=context)
+            context = context or contextvars.copy_context()
+            args = replace(hit, outcome=outcome), logged, context
+            put = self._desk.put(self._pass_on, *args, context=contextvars.Context())
+            if not put and logged:
+                self.limiter.drop(hit, outcome)
 
-    def _put(
-        self, call: Callable[..., Any], hit: Hit, outcome: str, logged: bool, *, context: Any
-    ) -> None:
-        context = context or contextvars.copy_context()
-        if not self._desk.put(call, hit, outcome, logged, context, context=_NO_CONTEXT.copy()):
-            self.limiter.dropped(hit, outcome, is_counted=not logged)
-
-    def _pass_on(self, hit: Hit, outcome: str, logged: bool, context: contextvars.Context) -> None:
-        hit = told(replace(hit, outcome=outcome))
-        for writer in list(self._writers):
-            if logged or writer.sink in self._extra:
-                is_log = isinstance(writer.sink, LogSink)
-                if not writer.put(writer.sink, hit, context=context.copy()):
-                    self.limiter.dropped(hit, outcome, is_counted=not is_log)
-                writer.start()
+    def _pass_on(self, hit: Hit, logged: bool, context: contextvars.Context) -> None:
+        hit = told(hit)
+        for outlet in list(self._outlets):
+            if logged or outlet.sink in self._extra:
+                outlet.pass_on(hit, context)
 
     # --- what was counted ----------------------------------------------------------------------
 
@@ -150,36 +186,33 @@ class Courier:
     def hurry(self) -> None:
         """Summarise at every tick from now on: the process is about to end."""
         self._is_closing = True
-        self._desk.put(self.summarise, context=_NO_CONTEXT.copy())
+        self._desk.put(self.summarise, context=contextvars.Context())
 
     def summarise(self) -> None:
         """Write what was counted since the last time."""
-        self._summary_due = time.monotonic() + self._settings.SUMMARY_INTERVAL_S
-        drained = self.limiter.drain()
-        if not drained:
-            return
-        for writer in list(self._writers):
-            note = getattr(writer.sink, "note", None)
-            if note is not None:
-                for level, keys in summary_events(drained):
-                    writer.put(note, SUMMARY, level, keys, context=_NO_CONTEXT.copy(), must=True)
-                writer.start()
+        with self._summary_lock:  # what one thread drained is in the queues when another looks
+            self._summary_due = time.monotonic() + self._settings.SUMMARY_INTERVAL_S
+            drained = self.limiter.drain()
+            for outlet in list(self._outlets):
+                outlet.summarise(drained)
 
     def flush(self, deadline: float) -> bool:
         """Write all that was delivered; False: *deadline* (``time.monotonic()``) came first."""
+        if is_writer_thread():
+            return True  # a sink that flushes waits neither for itself nor for another that does
         done = self._desk.flush(deadline)
         self.summarise()
-        flushed = [writer.flush(deadline) for writer in list(self._writers)]
+        flushed = [outlet.writer.flush(deadline) for outlet in list(self._outlets)]
         return done and all(flushed)
 
     def after_fork(self) -> None:
         """Begin anew in a child process: the parent writes what the parent noticed."""
         self.limiter = Limiter(self._settings.BURST, self._settings.MAX_FINGERPRINTS)
-        for writer in (self._desk, *self._writers):
-            writer.forget()
-
-
-_NO_CONTEXT = contextvars.Context()
+        self._summary_lock = threading.RLock()
+        self._desk.forget()
+        for outlet in self._outlets:
+            outlet.missed = Counts(self._settings.MAX_FINGERPRINTS)
+            outlet.writer.forget()
 
 
 def _sinks_of(settings: Settings) -> Iterator[Any]:
@@ -197,7 +230,17 @@ def told(hit: Hit) -> Hit:
     return replace(hit, message=f"{describe(hit)} {advice.sentence}")
 
 
-_OF_ONE_HIT = {"async_guard.hit_id", "async_guard.frames", "async_guard.task", "request_id"}
+_OF_ONE_HIT = {
+    "async_guard.hit_id",
+    "async_guard.frames",
+    "async_guard.task",
+    "async_guard.duration_ms",
+    "request_id",
+    "correlation_id",
+    "trace_id",
+    "span_id",
+    "trace_flags",
+}
 
 
 def summary_events(drained: Drained) -> Iterator[tuple[str, dict[str, Any]]]:

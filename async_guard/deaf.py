@@ -8,9 +8,10 @@ sinks; and in a block of code that says so with ``allow_unsafe()``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
 
 class _Thread(threading.local):
@@ -43,6 +44,12 @@ class Deafness:
         _thread.deaf = self._before
 
 
+def look_away(call: Callable[..., Any], *args: Any) -> None:
+    """Call with the context looking away for good: for one that is not used for anything else."""
+    _looking_away.set(True)
+    call(*args)
+
+
 @contextmanager
 def allow_unsafe() -> Iterator[None]:
     """Look away until the block ends, also in tasks and threads that are started in it."""
@@ -50,4 +57,5 @@ def allow_unsafe() -> Iterator[None]:
     try:
         yield
     finally:
-        _looking_away.reset(token)
+        with suppress(ValueError):  # a generator may be closed in another context
+            _looking_away.reset(token)

@@ -60,6 +60,8 @@ class Guard:
         self._loads: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._failed = False
+        self._blocks = 0
+        self._installed_before = False
 
     # --- install and uninstall -----------------------------------------------------------------
 
@@ -105,21 +107,27 @@ class Guard:
             self._signals.uninstall()
             got_request_exception.disconnect(dispatch_uid="async_guard")
             self.flush()
-            self._courier.close()
+            self._courier.close(time.monotonic() + 1)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Watch until the block ends, whatever ``ENABLED`` says; then be as before."""
-        before = self.installed
-        self.install()
+        with self._lock:
+            if not self._blocks:
+                self._installed_before = self.installed
+                self.install()
+            self._blocks += 1
         try:
             yield
         finally:
-            if not before:
-                self.uninstall()
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks and not self._installed_before:
+                    self.uninstall()
 
     def add_sink(self, sink: Sink) -> None:
         """Pass every hit, also the counted ones, to *sink* from now on."""
+        self.flush()  # what was noticed before is not its business
         with self._lock:
             self._courier.add_sink(sink)
 
@@ -134,6 +142,15 @@ class Guard:
         self._lock = threading.RLock()
         self._pending.forget()
         self._courier.after_fork()
+        for operation in list(self._loads):
+            for load in operation.loads.values():
+                load.told = load.count
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:  # its children end without atexit
+            util.register_after_fork(self, Guard._end_with_process)
+
+    def _end_with_process(self) -> None:
+        sys.modules["multiprocessing.util"].Finalize(None, self.flush, exitpriority=100)
 
     # --- what the probe reports ----------------------------------------------------------------
 
@@ -171,7 +188,12 @@ class Guard:
         """An error of ours never breaks a request; it is told once."""
         if not self._failed:
             self._failed = True
-            logger.exception("async_guard could not describe a hit; please report this")
+            kind, _, trace = sys.exc_info()
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            line = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
+            name = kind.__name__ if kind else "?"  # its message could hold a value
+            logger.error("async_guard could not describe a hit: %s in %s", name, line)
 
     # --- from an access to a hit ---------------------------------------------------------------
 
@@ -250,6 +272,7 @@ class Guard:
         is_full = self._courier.limiter.admit(problem.fingerprint)
         if is_full:
             self._courier.start()
+            self._signals.install()  # a server may have put its handlers there since
         return is_full
 
     def _hit(
@@ -303,7 +326,8 @@ class Guard:
 
     def _deliver(self, pending: PendingHit, outcome: str) -> None:
         if not (pending.is_full or pending.is_exposed or self._courier.wants_all):
-            self._courier.limiter.count(pending.hit, outcome)  # most hits, so the short way
+            self._courier.limiter.total(outcome)  # most hits, so the short way
+            self._courier.limiter.count(pending.hit, outcome)
             return
         self._courier.deliver(
             pending.hit,

@@ -115,7 +115,7 @@ class Hit:
             value = getattr(self, name)
             if value is None or value == ():
                 continue
-            found[event_key] = list(value) if isinstance(value, tuple) else value
+            found[event_key] = _cleaned(value)
         return found
 
     @classmethod
@@ -125,6 +125,15 @@ class Hit:
         if "frames" in known:
             known["frames"] = tuple(known["frames"])
         return cls(**known)
+
+
+def _cleaned(value: Any) -> Any:
+    """Return *value* as JSON has it, without lone surrogates, which some encoders refuse."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, tuple):
+        return [{key: _cleaned(each) for key, each in item.items()} for item in value]
+    return value
 
 
 @cache

@@ -25,7 +25,7 @@ class Drained:
     unnamed: int = 0
     """Hits of fingerprints that there was no room for."""
     dropped: int = 0
-    """Events that a full queue refused; those of the log are among the counted."""
+    """Events that a full queue refused; they are counted."""
     evicted: int = 0
     """Fingerprints that were forgotten; their next hit is logged in full again."""
     evicted_sample: list[str] = field(default_factory=list)
@@ -38,16 +38,67 @@ class Drained:
         return bool(self.hits) or self.is_lossy
 
 
-class Limiter:
-    """Counts by fingerprint. Thread-safe, and reentrant: a finaliser may come in between."""
+class Counts:
+    """Hits by fingerprint and outcome. Bounded, and reentrant: a finaliser may come in between."""
 
-    def __init__(self, burst: int, most: int) -> None:
-        self._burst = burst
+    def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.RLock()
-        self._logged: OrderedDict[str, int] = OrderedDict()
         self._counts: dict[tuple[str, str], tuple[Hit, list[int]]] = {}
-        self._drained = Drained()
+        self._lost = Drained()
+
+    def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
+        """Count *hit*, which is not logged in full, for the next summary."""
+        key = hit.fingerprint, outcome
+        with self._lock:
+            if key not in self._counts and len(self._counts) >= self._most:
+                self._lost.unnamed += times
+            else:
+                self._counts.setdefault(key, (hit, [0]))[1][0] += times
+
+    def drop(self, hit: Hit, outcome: str) -> None:
+        """Count what a full queue refused."""
+        with self._lock:
+            self._lost.dropped += 1
+        self.count(hit, outcome, hit.count)
+
+    def evict(self, fingerprint: str) -> None:
+        """Count a fingerprint that is forgotten."""
+        with self._lock:
+            self._lost.evicted += 1
+            if len(self._lost.evicted_sample) < SAMPLE:
+                self._lost.evicted_sample.append(fingerprint)
+
+    def drain(self) -> Drained:
+        """Return what was counted since the last time, and begin again."""
+        with self._lock:
+            drained, self._lost = self._lost, Drained()
+            counts, self._counts = self._counts, {}
+        drained.hits = [
+            replace(hit, outcome=outcome, count=times)
+            for (_, outcome), (hit, [times]) in counts.items()
+        ]
+        return drained
+
+    def put_back(self, drained: Drained) -> None:
+        """Count once more what could not be written."""
+        for hit in drained.hits:
+            self.count(hit, hit.outcome, hit.count)
+        with self._lock:
+            self._lost.unnamed += drained.unnamed
+            self._lost.dropped += drained.dropped
+            self._lost.evicted += drained.evicted
+            room = SAMPLE - len(self._lost.evicted_sample)
+            self._lost.evicted_sample += drained.evicted_sample[:room]
+
+
+class Limiter(Counts):
+    """Decides which hits are logged in full, and counts the others."""
+
+    def __init__(self, burst: int, most: int) -> None:
+        super().__init__(most)
+        self._burst = burst
+        self._logged: OrderedDict[str, int] = OrderedDict()
         self.totals: dict[str, int] = {}
         """Hits by outcome since the start."""
 
@@ -61,45 +112,10 @@ class Limiter:
             self._logged[fingerprint] = logged + 1
             self._logged.move_to_end(fingerprint)
             if len(self._logged) > self._most:
-                self._evict()
+                self.evict(self._logged.popitem(last=False)[0])
             return True
 
-    def count(self, hit: Hit, outcome: str, times: int = 1, *, is_new: bool = True) -> None:
-        """Count *hit*, which is not logged in full, for the next summary and in the totals."""
-        key = hit.fingerprint, outcome
-        with self._lock:
-            if key not in self._counts and len(self._counts) >= self._most:
-                self._drained.unnamed += times
-            else:
-                self._counts.setdefault(key, (hit, [0]))[1][0] += times
-            if is_new:
-                self.totals[outcome] = self.totals.get(outcome, 0) + times
-
     def total(self, outcome: str, times: int = 1) -> None:
-        """Count a hit that is logged in full in the totals."""
+        """Count a hit in the totals, logged or not."""
         with self._lock:
             self.totals[outcome] = self.totals.get(outcome, 0) + times
-
-    def dropped(self, hit: Hit, outcome: str, *, is_counted: bool) -> None:
-        """Count what a full queue refused; what the log misses is in its next summary."""
-        with self._lock:
-            self._drained.dropped += 1
-        if not is_counted:
-            self.count(hit, outcome, hit.count, is_new=False)
-
-    def drain(self) -> Drained:
-        """Return what was counted since the last time, and begin again."""
-        with self._lock:
-            drained, self._drained = self._drained, Drained()
-            counts, self._counts = self._counts, {}
-        drained.hits = [
-            replace(hit, outcome=outcome, count=times)
-            for (_, outcome), (hit, [times]) in counts.items()
-        ]
-        return drained
-
-    def _evict(self) -> None:
-        forgotten, _ = self._logged.popitem(last=False)
-        self._drained.evicted += 1
-        if len(self._drained.evicted_sample) < SAMPLE:
-            self._drained.evicted_sample.append(forgotten)

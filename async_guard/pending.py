@@ -111,7 +111,8 @@ class PendingHits:
 
     def settle(self, pending: PendingHit, outcome: str | None = None) -> None:
         """End a hit, as *outcome* or as far as its exception tells now; once."""
-        if self._pending.pop(pending.key, None) is pending:
+        if self._pending.get(pending.key) is pending:  # ids are given again
+            del self._pending[pending.key]
             error = pending.the_error()
             pending.strong = None
             self._deliver(pending, outcome or pending.outcome(error))

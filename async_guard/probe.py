@@ -34,7 +34,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from async_guard.errors import SeamMissing
 
 ALLOW = "DJANGO_ALLOW_ASYNC_UNSAFE"
-_MISSING = object()
+MISSING = object()
 
 
 class Seam(NamedTuple):
@@ -63,6 +63,14 @@ class Listener(Protocol):
         """Rows were fetched on behalf of an instance, in a thread without a running loop."""
 
 
+def found(owner: Any, name: str) -> Any:
+    """Return what *owner*, a module or a class, has or inherits; a metaclass does not count."""
+    for each in getattr(owner, "__mro__", (owner,)):
+        if name in vars(each):
+            return vars(each)[name]
+    return MISSING
+
+
 @contextmanager
 def patched(seam: Seam) -> Iterator[None]:
     """
@@ -74,11 +82,12 @@ def patched(seam: Seam) -> Iterator[None]:
         SeamMissing: if *owner* neither has nor inherits the attribute.
     """
     owner, name, wrap, optional = seam
-    own = vars(owner).get(name, _MISSING)  # getattr() would bind methods and descriptors
-    default = None if optional else _MISSING
-    original = own if own is not _MISSING else getattr(owner, name, default)
-    if original is _MISSING:
-        raise SeamMissing(owner, name)
+    own = vars(owner).get(name, MISSING)  # getattr() would bind methods and descriptors
+    original = found(owner, name)
+    if original is MISSING:
+        if not optional:
+            raise SeamMissing(owner, name)
+        original = None
     replacement = wrap(original)
     setattr(owner, name, replacement)
     try:
@@ -86,7 +95,7 @@ def patched(seam: Seam) -> Iterator[None]:
     finally:
         if vars(owner).get(name) is not replacement:  # patched on top: restoring would undo that
             warnings.warn(f"{name} was patched after async_guard", RuntimeWarning, stacklevel=3)
-        elif own is _MISSING:
+        elif own is MISSING:
             delattr(owner, name)
         else:
             setattr(owner, name, own)

@@ -138,7 +138,8 @@ def fingerprint(kind: str, access: Access, site: CallSite) -> str:
     is_template = site.text.startswith(("{%", "{{"))
     text = _LITERAL.sub(PLACEHOLDER, site.text) if is_template else normalised(site.text)
     parts = (kind, access.relation or f"{access.model}.{access.operation}", site.function, text)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    joined = "\n".join(parts).encode("utf-8", "backslashreplace")
+    return hashlib.sha256(joined).hexdigest()[:16]
 
 
 # --- the place that stands for the access --------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import logging
 import os
@@ -44,19 +46,28 @@ class LogSink:
 
     def _structlog(self, event: str, level: str, keys: dict[str, Any]) -> None:
         log = getattr(structlog.get_logger(LOGGER), level)
+        if _renames_event_to_message():
+            keys = {("async_guard.message" if k == "message" else k): v for k, v in keys.items()}
         try:
-            log(event, **keys)
+            written = log(event, **keys)
         except KeyError:  # render_to_log_kwargs makes LogRecord attributes; "message" is taken
-            log(event, **{key: value for key, value in keys.items() if key != "message"})
+            written = log(event, **{k: v for k, v in keys.items() if k != "message"})
+        if inspect.iscoroutine(written):  # an AsyncBoundLogger
+            asyncio.run(written)
 
     def _logging(self, event: str, level: str, keys: dict[str, Any]) -> None:
+        logger, number = logging.getLogger(LOGGER), logging.getLevelNamesMapping()[level.upper()]
         extra = {key: value for key, value in keys.items() if key != "message"}
-        logging.getLogger(LOGGER).log(
-            logging.getLevelNamesMapping()[level.upper()],
-            "%s",
-            readable(event, keys),
-            extra=extra,
-        )
+        try:
+            logger.log(number, "%s", readable(event, keys), extra=extra)
+        except KeyError:  # the project's record factory has attributes of the same names
+            logger.log(number, "%s", readable(event, keys))
+
+
+def _renames_event_to_message() -> bool:
+    """Tell whether an ``EventRenamer`` would put the event's name where the sentence is."""
+    processors = structlog.get_config()["processors"]
+    return any(getattr(each, "to", None) == "message" for each in processors)
 
 
 def readable(event: str, keys: dict[str, Any]) -> str:

@@ -15,7 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from async_guard.deaf import Deafness, deafen
+from async_guard.deaf import Deafness, deafen, look_away
+
+THREAD = "async_guard"
+
+
+def is_writer_thread() -> bool:
+    """Tell whether this is a thread of ours."""
+    return threading.current_thread().name == THREAD
 
 
 class Writer:
@@ -28,7 +35,7 @@ class Writer:
         most: int,
         tick: Callable[[], None] | None = None,
         every: float = 1.0,
-        failed: Callable[[Any, Exception], None] | None = None,
+        failed: Callable[[Any, BaseException], None] | None = None,
     ) -> None:
         """
         Args:
@@ -57,25 +64,19 @@ class Writer:
             return
         with self._lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="async_guard", daemon=True)
+                thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
                 with suppress(RuntimeError):  # no new threads while the interpreter ends
                     thread.start()
                     self._thread = thread
 
-    def put(
-        self,
-        call: Callable[..., Any],
-        *args: Any,
-        context: contextvars.Context,
-        must: bool = False,
-    ) -> bool:
+    def put(self, call: Callable[..., Any], *args: Any, context: contextvars.Context) -> bool:
         """
         Have ``call(*args)`` done in *context*, which nothing else may be running in.
 
         Returns:
-            False if there is no room, which a *must* call does not need.
+            False if there is no room.
         """
-        if not must and self._queue.qsize() >= self._most:
+        if self._queue.qsize() >= self._most:
             return False
         self._queue.put((call, args, context))
         return True
@@ -83,8 +84,6 @@ class Writer:
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is done; False: *deadline* (monotonic) came first."""
         thread = self._thread
-        if thread is threading.current_thread():
-            return True  # a sink that flushes does not wait for itself
         if thread is None or not thread.is_alive():
             self._drain()
             return True
@@ -127,11 +126,12 @@ class Writer:
     def _do(self, item: tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]) -> None:
         call, args, context = item
         try:
-            context.run(call, *args)
-        except Exception as error:
+            context.run(look_away, call, *args)  # a sink may use other threads, and loops
+        except BaseException as error:  # also SystemExit: it would end the thread
             failed, self._failed = self._failed, None
             if failed is not None:
-                failed(self.sink, error)
+                with suppress(Exception):
+                    failed(self.sink, error)
         finally:
             _close_connections()
 
@@ -140,6 +140,6 @@ def _close_connections() -> None:
     """Leave no connection open that a sink opened in this thread."""
     from django.db import connections
 
-    if threading.current_thread().name == "async_guard":
+    if is_writer_thread():
         for connection in connections.all(initialized_only=True):
             connection.close_if_unusable_or_obsolete()

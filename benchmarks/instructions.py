@@ -1,9 +1,10 @@
 """
 Counting instructions, where a percent of time is too coarse.
 
-Valgrind counts what a program executes: nearly the same number every time. Python's start counts
-too, so one command runs the workload a few times more often than the other, and the difference
-divided by that is one run.
+Valgrind counts what a program executes, however busy the machine is. Python's start counts too, so
+one command runs the workload a few times more often than the other, and the difference divided by
+that is one run. Where objects lie in memory decides how often the interpreter's caches collide,
+which was seen to make 2 %; the seed of string hashes moves them.
 """
 
 from __future__ import annotations
@@ -43,4 +44,5 @@ def commands(workloads: Sequence[Workload]) -> Iterator[str]:
 EXPLANATION = f"""\
 # "Collected" is the number of instructions. That of {MORE} rounds, less that of {FEW}, is
 # {MORE - FEW} runs of the workload; those of async_guard over those of bare are the ratio.
+# Take the median over a few seeds: one alone may be 0.02 off.
 """

@@ -85,7 +85,7 @@ def ratio_legend(ratios: Sequence[Ratio]) -> list[str]:
     ]
     if any(ratio.is_apart for ratio in ratios):
         legend.append(
-            f"{APART} patches for good: in a process of its own, beside a bare one; +-0.03 or so."
+            f"{APART} in a process of its own, as what patches for good must be: +-0.03 or so."
         )
     for name in _unique([BARE.name, *(ratio.contender for ratio in ratios)]):
         legend.append(f"{name}: {contenders.BY_NAME[name].what}")

@@ -17,16 +17,23 @@ import django
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
+from django.contrib.auth import logout
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import User
+from django.contrib.messages import get_messages
+from django.contrib.messages.storage.session import SessionStorage
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.db import connections
+from django.core.cache import caches
+from django.core.files.base import ContentFile
+from django.db import connections, transaction
 from django.http import HttpResponse
+from django.shortcuts import get_list_or_404
 from django.test import AsyncRequestFactory, Client
 
 from async_guard.advice import RULES
 from async_guard.testing import capture_hits
-from tests.testapp.models import Director, Film
+from tests.testapp.forms import ReviewForm
+from tests.testapp.models import Booking, Director, Film, Genre, Membership
 from tests.zoo import conftest as zoo
 from tests.zoo.case import Case, answer, collect_what_was_left_open
 
@@ -240,3 +247,144 @@ async def test_fix(block, new_request, monkeypatch):
     assert hits == []
     assert fixed == meant
     assert fixed
+
+
+# --- what else the pages mention ----------------------------------------------------------------
+
+
+async def add_a_genre(request):
+    film = await Film.objects.afirst()
+    film.genres.add(await Genre.objects.aget())
+
+
+async def length(request):
+    return len(Film.objects.all())
+
+
+async def truth(request):
+    return "some" if Film.objects.all() else "none"
+
+
+async def membership(request):
+    return await Film.objects.afirst() in Film.objects.all()
+
+
+async def index(request):
+    return Film.objects.order_by("pk")[0]
+
+
+async def rows_of_raw_sql(request):
+    return list(Film.objects.raw("SELECT * FROM testapp_film"))
+
+
+async def filter_by_user(request):
+    return await Booking.objects.filter(customer=request.user).acount()
+
+
+async def list_or_404(request):
+    return get_list_or_404(Film)
+
+
+async def item_of_the_session(request):
+    return request.session["basket"]
+
+
+async def key_in_the_session(request):
+    return "basket" in request.session
+
+
+async def save_the_session(request):
+    request.session.save()
+
+
+async def messages_of_the_session(request):
+    request._messages = SessionStorage(request)
+    return list(get_messages(request))
+
+
+async def decorated(request):
+    @transaction.atomic
+    async def change():
+        """An ``async def`` is not what the decorator is for."""
+
+    await change()
+
+
+async def password(request):
+    user = await User.objects.aget(username="ada")
+    return user.check_password("secret")
+
+
+async def photo(request):
+    member = await Membership.objects.aget()
+    member.photo.save("ada.txt", ContentFile(b"photo"))
+
+
+async def key_in_the_cache(request):
+    return "greeting" in caches["db"]
+
+
+async def permission(request):
+    user = await User.objects.aget(username="ada")
+    return user.has_perm("testapp.add_film")
+
+
+async def log_out(request):
+    logout(request)
+
+
+async def form_in_a_template(request):
+    return HttpResponse(str(ReviewForm()))
+
+
+async def read_a_property(request):
+    film = await Film.objects.afirst()
+    return film.average_stars
+
+
+MENTIONED = [
+    ("AG105", add_a_genre, ""),
+    ("AG106", length, ""),
+    ("AG106", truth, ""),
+    ("AG106", membership, ""),
+    ("AG106", index, ""),
+    ("AG106", rows_of_raw_sql, "rows of raw SQL are told to have a cursor"),
+    ("AG107", filter_by_user, "the filter is named, not the user that is loaded for it"),
+    ("AG108", list_or_404, ""),
+    ("AG109", item_of_the_session, ""),
+    ("AG109", key_in_the_session, ""),
+    ("AG109", save_the_session, ""),
+    ("AG110", decorated, ""),
+    ("AG111", messages_of_the_session, "what a library does with the session is not the project's"),
+    ("AG111", password, ""),
+    ("AG111", photo, ""),
+    ("AG115", key_in_the_cache, ""),
+    ("AG117", permission, ""),
+    ("AG117", log_out, ""),
+    ("AG118", form_in_a_template, ""),
+    ("AG119", read_a_property, ""),
+]
+
+
+def _marks(later):
+    if not later:
+        return ()
+    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=later)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("rule", "function"),
+    [
+        pytest.param(rule, function, id=function.__name__, marks=_marks(later))
+        for rule, function, later in MENTIONED
+    ],
+)
+async def test_mentioned(rule, function, new_request):
+    """
+    What a page mentions besides its example hits the rule of the page.
+    """
+    with capture_hits() as hits:
+        await answer_of(function, new_request)
+
+    assert [hit.rule for hit in hits] == [rule]

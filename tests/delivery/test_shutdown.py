@@ -1,10 +1,12 @@
 """``ShutdownSignals``: a server that is told to end has told of every hit."""
 
+import os
 import signal
 import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -76,7 +78,8 @@ def serve(project: Project, number: signal.Signals, *command: str, port: int, la
         if late:
             thread.join()
     finally:
-        server.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.communicate()
     return pids, err
 
@@ -103,9 +106,7 @@ def test_uvicorn_with_two_workers(project: Project):
     project.write(SITE)
     port = free_port()
 
-    pids, _ = serve(
-        project, signal.SIGTERM, *uvicorn_command(port, "--workers", "2"), port=port
-    )
+    pids, _ = serve(project, signal.SIGTERM, *uvicorn_command(port, "--workers", "2"), port=port)
 
     events = project.events()
     found = {str(each["process.pid"]) for each in events if "process.pid" in each}

@@ -380,6 +380,14 @@ class Subscription:
             await asyncio.sleep(0)
             yield film.director.name
 
+    @strawberry.subscription
+    async def new_names_or_nothing(self) -> AsyncGenerator[str, None]:
+        async for film in models.Film.objects.order_by("pk"):
+            try:
+                yield film.director.name
+            except Exception:
+                yield "nothing"
+
 
 def query_type():
     """Return a new type: a ``relay.node()`` is good for one schema only."""

@@ -244,7 +244,7 @@ async def test_subscription_over_http(accept):
     view = {
         "method": "POST",
         "route": "api/stream/",
-        "view": "tests.integrations.urls:StreamingView",
+        "view": "strawberry.django.views:AsyncGraphQLView",
     }
     assert body.count(b'"errors"') == 3
     assert origins(hits) == [{**STREAMED, **view}] * 3

@@ -105,23 +105,16 @@ async def fine(request):
     return HttpResponse(str(await Film.objects.acount()))
 
 
-class StreamingView(AsyncGraphQLView):
-    protocols = ("sse", "multipart-subscription")
-
-
+PROTOCOLS = ("graphql-sse", "multipart-subscription")
 guarded = build(AsyncGuardExtension)
-unclass StreamingView(AsyncGraphQLView):
-    protocols = ("sse", "multipart-subscription")
-
-
-guarded = build()
+unguarded = build()
 films = [
     path("<title>/", DirectorView.as_view()),
     path("by-key/<int:key>/", decorated_director),
 ]
 api = [
     path("graphql/", AsyncGraphQLView.as_view(schema=guarded)),
-    path("stream/", StreamingView.as_view(schema=guarded)),
+    path("stream/", AsyncGraphQLView.as_view(schema=guarded, subscription_protocols=PROTOCOLS)),
 ]
 urlpatterns = [
     path("director/", director),
