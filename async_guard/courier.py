@@ -157,9 +157,10 @@ class Courier:
         operation: Operation | None = None,
     ) -> None:
         """Pass on a hit that is settled: in full, or as a count. Called from finalisers, too."""
-        self.limiter.total(outcome, hit.count)
         logged = is_full and (outcome != HANDLED or self._settings.LOG_HANDLED)
-        if not logged:
+        if logged:
+            self.limiter.total(outcome, hit.count)
+        else:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
             remember(operation.exposed, told(replace(hit, outcome=outcome)))
@@ -186,6 +187,7 @@ class Courier:
     def hurry(self) -> None:
         """Summarise at every tick from now on: the process is about to end."""
         self._is_closing = True
+        self._desk.hurry(0.05)
         self._desk.put(self.summarise, context=contextvars.Context())
 
     def summarise(self) -> None:

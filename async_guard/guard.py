@@ -38,7 +38,7 @@ from async_guard.pending import PendingHit, PendingHits, remember
 from async_guard.probe import Probe
 from async_guard.problem import Problem, Problems
 from async_guard.settings import Settings, get_settings
-from async_guard.shutdown import ShutdownSignals
+from async_guard.shutdown import ShutdownSignal
 from async_guard.sinks import Sink
 from async_guard.timing import Stopwatch
 
@@ -54,7 +54,7 @@ class Guard:
         self._stopwatch = Stopwatch()
         self._courier = Courier(self._tick)
         self._pending = PendingHits(self._deliver)
-        self._signals = ShutdownSignals(self._courier.hurry)
+        self._signal = ShutdownSignal(self._courier.hurry)
         self._settings = Settings()
         self._problems = Problems(self._settings.MAX_FINGERPRINTS)
         self._loads: weakref.WeakSet[Operation] = weakref.WeakSet()
@@ -83,7 +83,8 @@ class Guard:
             self._configure(get_settings())
             self._probe.install()
             got_request_exception.connect(self._request_failed, dispatch_uid="async_guard")
-            self._signals.install()
+            self._signal.install()
+            self._end_with_process()
 
     def _configure(self, settings: Settings) -> None:
         self._settings = settings
@@ -104,7 +105,7 @@ class Guard:
                 return
             self._probe.uninstall()
             self._stopwatch.restore()
-            self._signals.uninstall()
+            self._signal.uninstall()
             got_request_exception.disconnect(dispatch_uid="async_guard")
             self.flush()
             self._courier.close(time.monotonic() + 1)
@@ -146,11 +147,14 @@ class Guard:
             for load in operation.loads.values():
                 load.told = load.count
         util = sys.modules.get("multiprocessing.util")
-        if util is not None:  # its children end without atexit
+        if util is not None:
             util.register_after_fork(self, Guard._end_with_process)
 
     def _end_with_process(self) -> None:
-        sys.modules["multiprocessing.util"].Finalize(None, self.flush, exitpriority=100)
+        """Children of multiprocessing end without ``atexit``, but with finalizers of their own."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(None, self.flush, exitpriority=100)
 
     # --- what the probe reports ----------------------------------------------------------------
 
@@ -272,7 +276,7 @@ class Guard:
         is_full = self._courier.limiter.admit(problem.fingerprint)
         if is_full:
             self._courier.start()
-            self._signals.install()  # a server may have put its handlers there since
+            self._signal.install()  # a server may have put its handlers there since
         return is_full
 
     def _hit(
@@ -326,8 +330,7 @@ class Guard:
 
     def _deliver(self, pending: PendingHit, outcome: str) -> None:
         if not (pending.is_full or pending.is_exposed or self._courier.wants_all):
-            self._courier.limiter.total(outcome)  # most hits, so the short way
-            self._courier.limiter.count(pending.hit, outcome)
+            self._courier.limiter.count(pending.hit, outcome)  # most hits, so the short way
             return
         self._courier.deliver(
             pending.hit,

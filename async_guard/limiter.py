@@ -60,7 +60,7 @@ class Counts:
         """Count what a full queue refused."""
         with self._lock:
             self._lost.dropped += 1
-        self.count(hit, outcome, hit.count)
+        Counts.count(self, hit, outcome, hit.count)
 
     def evict(self, fingerprint: str) -> None:
         """Count a fingerprint that is forgotten."""
@@ -115,7 +115,12 @@ class Limiter(Counts):
                 self.evict(self._logged.popitem(last=False)[0])
             return True
 
+    def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
+        with self._lock:
+            super().count(hit, outcome, times)
+            self.totals[outcome] = self.totals.get(outcome, 0) + times
+
     def total(self, outcome: str, times: int = 1) -> None:
-        """Count a hit in the totals, logged or not."""
+        """Count in the totals a hit that is logged in full."""
         with self._lock:
             self.totals[outcome] = self.totals.get(outcome, 0) + times

@@ -61,7 +61,9 @@ class LogSink:
         try:
             logger.log(number, "%s", readable(event, keys), extra=extra)
         except KeyError:  # the project's record factory has attributes of the same names
-            logger.log(number, "%s", readable(event, keys))
+            taken = vars(logging.getLogRecordFactory()(LOGGER, number, "", 0, "", (), None))
+            extra = {key: value for key, value in extra.items() if key not in taken}
+            logger.log(number, "%s", readable(event, keys), extra=extra)
 
 
 def _renames_event_to_message() -> bool:

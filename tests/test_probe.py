@@ -82,7 +82,7 @@ def test_each_seam_may_be_missing(seam: str):
                 gone = each._replace(owner=type("Gone", (), {}), name="gone", optional=False)
                 yield gone if each.name == seam else each
 
-    with pytest.raises(SeamMissing, match="Gone.gone is gone"):
+    with pytest.raises(SeamMissing, match=r"Gone\.gone is gone"):
         WithoutOne(Listener()).install()
 
     assert the_originals() == before

@@ -1,4 +1,4 @@
-"""``ShutdownSignals``: a server that is told to end has told of every hit."""
+"""``ShutdownSignal``: a server that is told to end has told of every hit."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from async_guard.shutdown import ShutdownSignals
+from async_guard.shutdown import ShutdownSignal
 from tests.delivery.process import Project, lines_by_event, total
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -168,7 +168,7 @@ def test_no_handler_of_ours_where_nobody_handles():
     A signal that nobody handles is left alone, so it ends the process as ever.
     """
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    shutdown = ShutdownSignals(lambda: None)
+    shutdown = ShutdownSignal(lambda: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -193,7 +193,7 @@ def test_handlers_are_chained_and_given_back():
 
     before = signal.signal(signal.SIGTERM, theirs)
     try:
-        shutdown = ShutdownSignals(lambda: calls.append("ours"))
+        shutdown = ShutdownSignal(lambda: calls.append("ours"))
         shutdown.install()
         signal.raise_signal(signal.SIGTERM)
         shutdown.uninstall()
@@ -217,7 +217,7 @@ def test_a_callback_that_raises_does_not_keep_the_signal():
 
     before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append("theirs"))
     try:
-        shutdown = ShutdownSignals(ours)
+        shutdown = ShutdownSignal(ours)
         shutdown.install()
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -236,7 +236,7 @@ def test_other_threads_leave_the_handlers_alone():
     """
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     theirs = signal.getsignal(signal.SIGTERM)
-    shutdown = ShutdownSignals(lambda: None)
+    shutdown = ShutdownSignal(lambda: None)
     try:
         for call in (shutdown.install, shutdown.uninstall):
             thread = threading.Thread(target=call)
@@ -253,7 +253,7 @@ def test_installed_again_after_an_uninstall_elsewhere():
     """
     calls = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    shutdown = ShutdownSignals(lambda: calls.append("ours"))
+    shutdown = ShutdownSignal(lambda: calls.append("ours"))
     try:
         for _ in range(3):
             shutdown.install()
