@@ -89,7 +89,7 @@ class Courier:
         self._settings = settings
         self.limiter = Limiter(settings.BURST, settings.MAX_FINGERPRINTS)
         self._summary_lock = threading.RLock()
-        self._is_closing = False
+        self.is_closing = False
         self._summary_due = time.monotonic() + settings.SUMMARY_INTERVAL_S
         self._desk = Writer(
             None,
@@ -181,13 +181,16 @@ class Courier:
 
     def _tick(self) -> None:
         self._tick_outside()
-        if self._is_closing or time.monotonic() >= self._summary_due:
+        if time.monotonic() >= self._summary_due:
             self.summarise()
 
     def hurry(self) -> None:
-        """Summarise at every tick from now on: the process is about to end."""
-        self._is_closing = True
-        self._desk.hurry(0.05)
+        """Summarise whatever is counted from now on at once: the process is about to end."""
+        self.is_closing = True
+        self.summarise_soon()
+
+    def summarise_soon(self) -> None:
+        """Have it done in the courier's thread; may be called from anywhere."""
         self._desk.put(self.summarise, context=contextvars.Context())
 
     def summarise(self) -> None:

@@ -84,7 +84,7 @@ class Guard:
             self._probe.install()
             got_request_exception.connect(self._request_failed, dispatch_uid="async_guard")
             self._signal.install()
-            self._end_with_process()
+            self._end_with_children()
 
     def _configure(self, settings: Settings) -> None:
         self._settings = settings
@@ -146,15 +146,15 @@ class Guard:
         for operation in list(self._loads):
             for load in operation.loads.values():
                 load.told = load.count
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.register_after_fork(self, Guard._end_with_process)
+        self._end_with_children()
 
-    def _end_with_process(self) -> None:
+    def _end_with_children(self) -> None:
         """Children of multiprocessing end without ``atexit``, but with finalizers of their own."""
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util.Finalize(None, self.flush, exitpriority=100)
+            util.register_after_fork(
+                self, lambda guard: util.Finalize(None, guard.flush, exitpriority=100)
+            )
 
     # --- what the probe reports ----------------------------------------------------------------
 
@@ -331,6 +331,8 @@ class Guard:
     def _deliver(self, pending: PendingHit, outcome: str) -> None:
         if not (pending.is_full or pending.is_exposed or self._courier.wants_all):
             self._courier.limiter.count(pending.hit, outcome)  # most hits, so the short way
+            if self._courier.is_closing:
+                self._courier.summarise_soon()
             return
         self._courier.deliver(
             pending.hit,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import os
@@ -45,15 +44,16 @@ class LogSink:
             self._logging(event, level, keys)
 
     def _structlog(self, event: str, level: str, keys: dict[str, Any]) -> None:
-        log = getattr(structlog.get_logger(LOGGER), level)
         if _renames_event_to_message():
             keys = {("async_guard.message" if k == "message" else k): v for k, v in keys.items()}
+        if issubclass(structlog.get_config()["wrapper_class"], structlog.stdlib.AsyncBoundLogger):
+            asyncio.run(_alog(event, level, keys))
+            return
+        log = getattr(structlog.get_logger(LOGGER), level)
         try:
-            written = log(event, **keys)
+            log(event, **keys)
         except KeyError:  # render_to_log_kwargs makes LogRecord attributes; "message" is taken
-            written = log(event, **{k: v for k, v in keys.items() if k != "message"})
-        if inspect.iscoroutine(written):  # an AsyncBoundLogger
-            asyncio.run(written)
+            log(event, **{k: v for k, v in keys.items() if k != "message"})
 
     def _logging(self, event: str, level: str, keys: dict[str, Any]) -> None:
         logger, number = logging.getLogger(LOGGER), logging.getLevelNamesMapping()[level.upper()]
@@ -64,6 +64,11 @@ class LogSink:
             taken = vars(logging.getLogRecordFactory()(LOGGER, number, "", 0, "", (), None))
             extra = {key: value for key, value in extra.items() if key not in taken}
             logger.log(number, "%s", readable(event, keys), extra=extra)
+
+
+async def _alog(event: str, level: str, keys: dict[str, Any]) -> None:
+    """Log through an ``AsyncBoundLogger``, which is made and called where a loop runs."""
+    await getattr(structlog.get_logger(LOGGER), level)(event, **keys)
 
 
 def _renames_event_to_message() -> bool:

@@ -58,10 +58,6 @@ class Writer:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def hurry(self, every: float) -> None:
-        """Tick every so many seconds from now on."""
-        self._every = every
-
     def start(self) -> None:
         """Start the thread, if it does not run; ``flush()`` does without one."""
         if self._thread is not None:
@@ -115,7 +111,6 @@ class Writer:
                 if item is None:
                     return
                 self._do(item)
-            due = min(due, time.monotonic() + self._every)
             if self._tick is not None and time.monotonic() >= due:
                 due = time.monotonic() + self._every
                 self._do((self._tick, (), contextvars.Context()))

@@ -106,15 +106,14 @@ def test_sample_is_bounded():
 
 def test_what_the_queue_refused():
     """
-    A refused event is dropped; it is counted unless it was counted already.
+    A refused event is counted for the next summary.
     """
     limiter = Limiter(burst=1, most=10)
-    limiter.dropped(replace(hit(1), count=3), "raised", is_counted=False)
-    limiter.dropped(hit(2), "raised", is_counted=True)
+    limiter.drop(replace(hit(1), count=3), "raised")
 
     drained = limiter.drain()
 
-    assert drained == Drained(hits=[replace(hit(1), count=3)], dropped=2)
+    assert drained == Drained(hits=[replace(hit(1), count=3)], dropped=1)
 
 
 steps = st.lists(
