@@ -67,8 +67,8 @@ class LogSink:
 
 
 async def _alog(event: str, level: str, keys: dict[str, Any]) -> None:
-    """Log through an ``AsyncBoundLogger``, which is made and called where a loop runs."""
-    await getattr(structlog.get_logger(LOGGER), level)(event, **keys)
+    """Log through an ``AsyncBoundLogger``: made where a loop runs, it has a sync one."""
+    getattr(structlog.get_logger(LOGGER).bind().sync_bl, level)(event, **keys)
 
 
 def _renames_event_to_message() -> bool:

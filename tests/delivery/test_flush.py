@@ -31,8 +31,8 @@ def soon():
     return time.monotonic() + 5
 
 
-def put(writer, call, *args, **more):
-    return writer.put(call, *args, context=contextvars.Context(), **more)
+def put(writer, call, *args):
+    return writer.put(call, *args, context=contextvars.Context())
 
 
 def test_before_install():

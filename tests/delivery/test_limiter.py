@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_guard.hit import Hit
-from async_guard.limiter import SAMPLE, Drained, Limiter
+from async_guard.limiter import SAMPLE, Counts, Drained, Limiter
 
 
 def hit(number: int) -> Hit:
@@ -106,14 +106,36 @@ def test_sample_is_bounded():
 
 def test_what_the_queue_refused():
     """
-    A refused event is counted for the next summary.
+    A refused event is dropped and counted; the totals had it already.
     """
     limiter = Limiter(burst=1, most=10)
     limiter.drop(replace(hit(1), count=3), "raised")
 
-    drained = limiter.drain()
+    assert limiter.drain() == Drained(hits=[replace(hit(1), count=3)], dropped=1)
+    assert limiter.totals == {}
 
-    assert drained == Drained(hits=[replace(hit(1), count=3)], dropped=1)
+
+def test_put_back():
+    """
+    What could not be written is counted once more, beside what came in between.
+    """
+    counts = Counts(most=2)
+    counts.count(hit(1), "raised", 3)
+    counts.count(hit(2), "raised")
+    counts.count(hit(3), "raised", 5)
+    counts.evict("a")
+    drained = counts.drain()
+    counts.count(hit(1), "raised", 4)
+    counts.evict("b")
+
+    counts.put_back(drained)
+
+    assert counts.drain() == Drained(
+        hits=[replace(hit(1), count=7), replace(hit(2), count=1)],
+        unnamed=5,
+        evicted=2,
+        evicted_sample=["b", "a"],
+    )
 
 
 steps = st.lists(
