@@ -12,6 +12,7 @@ Frames are found by their code objects, not by name, and give names only: never 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import CodeType, FrameType, FunctionType
@@ -54,12 +55,19 @@ def read_access(stack: Stack) -> Access:
     found, at = None, 0
     for index, (frame, known) in enumerate(stack.frames):
         if known.reader is not None and (read := known.reader(frame)) is not None:
-            if found is not None and found.operation == "prefetch":
-                continue  # the query that prefetches is not what the prefetched relation is
+            if found is not None and _is_decided(found, read):
+                continue
             found, at = read, index
     owner, package = _owner(stack, at)
     alias = _alias(stack.frames)
     return replace(found or Access("other"), owner=owner, owner_package=package, alias=alias)
+
+
+def _is_decided(inner: Access, outer: Access) -> bool:
+    """Tell whether *inner* says more than what it happened for: one is no part of the other."""
+    is_prefetch = inner.operation == "prefetch"  # for which a query was needed
+    is_argument = inner.access == "lazy_user" and outer.access != "auth"  # of .filter(user=…)
+    return is_prefetch or is_argument
 
 
 def read_key(frame: FrameType | None) -> tuple[Any, ...]:
@@ -88,7 +96,11 @@ def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
     return PROJECT, None
 
 
-_LOOKED_THROUGH = ("/django/utils/functional.py", "/contrib/auth/middleware.py")
+_LOOKED_THROUGH = (
+    "/django/utils/functional.py",
+    "/django/contrib/auth/middleware.py",
+    "/django/views/decorators/debug.py",
+)
 
 
 def _is_transparent(known: Code) -> bool:
@@ -330,11 +342,11 @@ def _read_model(frame: FrameType) -> Access | None:
     return None
 
 
-def _named(access: str, relation: str | None = None, operation: str | None = None) -> Reader:
+def _named(access: str, relation: str | None = None) -> Reader:
     """Make the reader for code that means one thing: its function's name is the operation."""
 
     def read(frame: FrameType) -> Access:
-        return Access(access, relation, operation=operation or frame.f_code.co_name)
+        return Access(access, relation, operation=frame.f_code.co_name)
 
     return read
 
@@ -401,11 +413,12 @@ _TABLE: tuple[tuple[str, str, Reader], ...] = (
     ("django.core.cache.backends.base", "BaseCache", _named("cache")),
     ("django.core.cache.backends.db", "DatabaseCache", _named("cache")),
     ("django.contrib.sessions.backends.base", "SessionBase", _named("session", "request.session")),
+    ("django.contrib.sessions.backends.db", "SessionStore", _named("session", "request.session")),
     ("django.contrib.auth", "get_user", _named("lazy_user", "request.user")),
     ("django.contrib.auth.middleware", "get_user", _named("lazy_user", "request.user")),
-    ("django.contrib.auth", "authenticate", _named("auth", operation="authenticate")),
-    ("django.contrib.auth", "login", _named("auth", operation="login")),
-    ("django.contrib.auth", "logout", _named("auth", operation="logout")),
+    ("django.contrib.auth", "authenticate", _named("auth")),
+    ("django.contrib.auth", "login", _named("auth")),
+    ("django.contrib.auth", "logout", _named("auth")),
     ("django.contrib.auth.models", "PermissionsMixin", _named("auth")),
 )
 _AFTER_APPS: tuple[tuple[str, str, Reader], ...] = (
@@ -470,7 +483,11 @@ def _learn(code: CodeType, reader: Reader) -> None:
 
 
 def _codes_of(module: str, name: str) -> Iterator[CodeType]:
-    """Yield a function's code and what is nested in it, or that of every function of a class."""
+    """
+    Yield a function's code and what is nested in it, or that of every function of a class.
+
+    Not that of a decorator's wrapper: all that it decorates share it, and it has the wrong name.
+    """
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = vars(found).get(part)
@@ -480,9 +497,8 @@ def _codes_of(module: str, name: str) -> Iterator[CodeType]:
     for each in functions:
         function = getattr(each, "__func__", each)
         function = getattr(function, "fget", None) or function
-        while isinstance(function, FunctionType):
-            yield from _nested(function.__code__)
-            function = getattr(function, "__wrapped__", None)
+        if isinstance(function, FunctionType):
+            yield from _nested(inspect.unwrap(function).__code__)
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

@@ -8,6 +8,7 @@ page in ``docs/rules/`` with the failing code, the fix, and why.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +20,27 @@ from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, Hit
 DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
 _ASYNC_METHODS = {
     *("get", "create", "get_or_create", "update_or_create", "bulk_create", "bulk_update"),
-    *("count", "in_bulk", "iterator", "latest", "earliest", "first", "last", "delete", "update"),
+    *("count", "in_bulk", "latest", "earliest", "first", "last", "delete", "update"),
     *("exists", "contains", "aggregate", "explain", "save", "refresh_from_db"),
     *("add", "set", "remove", "clear"),
 }
 _EVALUATIONS = {"iterate", "len", "bool", "slice", "repr", None}
 _SINGLE = {"forward_relation", "reverse_one_to_one"}
 _MANY = {"related_manager", "many_to_many", "generic_relation"}
-_SESSION_METHODS = {
+_FUNCTIONS = {"get_object_or_404", "get_list_or_404", "authenticate", "login", "logout"}
+_METHOD_OF_OPERATOR = {
     "__getitem__": "get",
     "__setitem__": "set",
     "__delitem__": "pop",
     "__contains__": "has_key",
 }
+_CONSUMERS = {
+    *("list", "tuple", "set", "frozenset", "dict", "sorted", "reversed", "enumerate", "iter"),
+    *("len", "bool", "sum", "max", "min", "any", "all", "str", "repr", "print"),
+}
+_NARROWED = re.compile(
+    r"\.(filter|exclude|order_by|reverse|distinct|values|values_list|annotate|only|defer)\("
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def _did(hit: Hit) -> str:
         return f"read {subject(hit)}"
     if hit.access == "transaction":
         return "opened a transaction"
-    if hit.access == "queryset" and hit.orm_operation in _EVALUATIONS:
+    if hit.access in ("queryset", "raw_sql") and hit.orm_operation in _EVALUATIONS:
         return f"evaluated a {_name(hit.orm_model)} queryset"
     if hit.orm_model is not None:
         return f"called {_name(hit.orm_model)}.{hit.orm_operation}"
@@ -131,48 +140,88 @@ def _loader(hit: Hit) -> str:
 
 
 def _field(hit: Hit) -> str:
-    return hit.orm_field or subject(hit).rsplit(".", 1)[-1]
+    return hit.orm_field or (hit.relation or "…").rsplit(".", 1)[-1]
 
 
-def _callee(hit: Hit) -> str:
-    """Return the function of the call as written: ``RefreshToken.for_user``."""
+def _expression(hit: Hit) -> ast.expr | None:
+    """Return the text of the call site, parsed; None where it is no expression."""
     try:
-        tree = ast.parse(hit.text, mode="eval").body
-    except (SyntaxError, ValueError):
-        return short(hit.function)
-    while isinstance(tree, ast.Await | ast.Attribute | ast.Subscript) and not isinstance(
-        tree, ast.Call
-    ):
-        tree = tree.value
-    return ast.unparse(tree.func) if isinstance(tree, ast.Call) else short(hit.function)
+        return ast.parse(hit.text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _unparsed(tree: ast.expr) -> str:
+    try:
+        return ast.unparse(tree)
+    except RecursionError:
+        return "…"
+
+
+def _method(hit: Hit) -> str:
+    """Return the name of the operation's asynchronous counterpart."""
+    operation = hit.orm_operation or "get"
+    return "a" + _METHOD_OF_OPERATOR.get(operation, operation).lstrip("_")
 
 
 def _async_call(hit: Hit) -> str:
     """Return the call as written, with its asynchronous counterpart and ``await``."""
-    operation = hit.orm_operation or ""
-    changed, times = re.subn(rf"\b{operation}\(", f"a{operation}(", hit.text, count=1)
-    return f"await {changed}" if times else f"await ….a{operation}(…)"
-
-
-_CONSUMERS = ("list", "tuple", "set", "sorted", "len", "bool", "sum", "max", "min", "any", "all")
+    tree, name = _expression(hit), hit.orm_operation
+    if isinstance(tree, ast.Call):
+        called = ast.get_source_segment(hit.text, tree.func) or ""
+        before, _, method = called.rpartition(".")
+        if method == name and hit.text.startswith(f"{called}("):
+            if not before and name not in _FUNCTIONS:
+                before = "…"  # the rest of the chain stands on other lines
+            call = f"{before}.a{method}" if before else f"a{method}"
+            return f"await {' '.join((call + hit.text[len(called) :]).split())}"
+    return f"await ….{_method(hit)}(…)"
 
 
 def _queryset(hit: Hit) -> str:
-    """Return the queryset as written, without the builtin that iterates it."""
-    try:
-        tree = ast.parse(hit.text, mode="eval").body
-    except (SyntaxError, ValueError):
-        return f"{_name(hit.orm_model)}.objects.all()"
+    """Return the queryset as written, without what evaluates it, or just ``queryset``."""
+    tree = _evaluated(_expression(hit))
     match tree:
-        case ast.Call(func=ast.Name(id=name), args=[queryset, *_]) if name in _CONSUMERS:
-            tree = queryset
-    return ast.unparse(tree)
+        case ast.Call(func=ast.Attribute(attr="iterator") as method):
+            method.attr = "aiterator"
+        case ast.Call(func=ast.Name(id=name)) if hasattr(builtins, name):
+            return "queryset"
+        case ast.Call(func=ast.Attribute(value=ast.Constant())):  # ", ".join(…)
+            return "queryset"
+        case ast.Call() | ast.Name() | ast.Attribute() | ast.Subscript():
+            pass
+        case _:
+            return "queryset"
+    return _unparsed(tree)
+
+
+def _evaluated(tree: ast.expr | None) -> ast.expr | None:
+    match tree:
+        case ast.Call(func=ast.Name(id=name), args=[inner, *_]) if name in _CONSUMERS:
+            return _evaluated(inner)
+        case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[inner]):
+            return _evaluated(inner)
+        case ast.Subscript(value=inner, slice=index) if not isinstance(index, ast.Slice):
+            return _evaluated(inner)
+    return tree
 
 
 def _in_thread(hit: Hit) -> str:
     """Return the call in a thread; of the whole function, where that cannot await."""
-    callee = _callee(hit) if hit.in_async_def else short(hit.function)
-    return f"await sync_to_async({callee})(…)"
+    if not hit.in_async_def:
+        name = short(hit.function)
+        is_name = name.replace(".", "").isidentifier()  # not <lambda>, and not unknown
+        return f"await sync_to_async({name if is_name else 'function'})(…)"
+    tree = _expression(hit)
+    if isinstance(tree, ast.Call):
+        return f"await sync_to_async({_unparsed(tree.func)})(…)"
+    if tree is None:
+        return "await sync_to_async(function)(…)"
+    return f"await sync_to_async(lambda: {_unparsed(tree)})()"
+
+
+def _where(hit: Hit) -> str:
+    return "" if hit.in_async_def else " in an async function"
 
 
 def _above(hit: Hit) -> str:
@@ -181,7 +230,8 @@ def _above(hit: Hit) -> str:
 
 def _django_field(hit: Hit) -> str:
     hints = {"deferred_field": "only"} | dict.fromkeys(_SINGLE, "select_related")
-    hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY else None)
+    is_read = hit.orm_operation in (*_EVALUATIONS, "prefetch")
+    hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY and is_read else None)
     return (
         f'@strawberry_django.field({hint}=["{_field(hit)}"])'
         if hint
@@ -189,9 +239,20 @@ def _django_field(hit: Hit) -> str:
     )
 
 
-def _session_method(hit: Hit) -> str:
-    operation = hit.orm_operation or "get"
-    return "a" + _SESSION_METHODS.get(operation, operation).lstrip("_")
+def _hint(hit: Hit) -> str:
+    """Return the method of a queryset that loads the relation or the column."""
+    field = _field(hit)
+    if hit.access == "deferred_field":
+        return f'only(…, "{field}")'
+    if hit.access not in _MANY:
+        return f'select_related("{field}")'
+    if _NARROWED.search(hit.text):
+        return f'prefetch_related(Prefetch("{field}", queryset, to_attr=…))'
+    return f'prefetch_related("{field}")'
+
+
+def _load_column(hit: Hit) -> str:
+    return f'Add "{_field(hit)}" to .only(), or take it out of .defer(), {_loader(hit)}'
 
 
 # --- the rules -------------------------------------------------------------------------------
@@ -209,16 +270,62 @@ def _by_library(hit: Hit) -> bool:
     return hit.owner != "app" and hit.on_stack
 
 
+def _is_loop(hit: Hit) -> bool:
+    """Tell whether rows are fetched where ``async for`` could fetch them."""
+    return (
+        hit.access in ("queryset", "raw_sql", *_MANY)
+        and hit.orm_operation in _EVALUATIONS
+        and (hit.in_async_def or not hit.on_stack)
+    )
+
+
+def _is_to_many(hit: Hit) -> bool:
+    is_read = hit.access in _MANY and hit.orm_operation in (*_EVALUATIONS, "prefetch")
+    return is_read and not (_NARROWED.search(hit.text) and _is_loop(hit))
+
+
+def _loop_sentence(hit: Hit) -> str:
+    if not hit.on_stack:
+        return "Return the rows, not the queryset: [row async for row in queryset]."
+    code, queryset = _loop(hit), _queryset(hit)
+    if not code.startswith("["):
+        return f"Use {code}."
+    instead = {"bool": f"await {queryset}.aexists()", "len": f"await {queryset}.acount()"}
+    only = instead.get(hit.orm_operation or "")
+    shorter = f", or use {only} if the rows are not needed" if only else ""
+    return f"Evaluate the queryset with async for: {code}{shorter}."
+
+
+def _loop(hit: Hit) -> str:
+    if not hit.on_stack:
+        return "[row async for row in queryset]"
+    match _expression(hit):
+        case ast.Compare(left=row, ops=[ast.In()]):
+            return f"await {_queryset(hit)}.acontains({_unparsed(row)})"
+        case ast.Subscript(slice=ast.Constant(value=0)):
+            return f"await {_queryset(hit)}.afirst()"
+    return f"[row async for row in {_queryset(hit)}]"
+
+
 def _n_plus_one_sentence(hit: Hit) -> str:
-    method = "prefetch_related" if hit.access in _MANY else "select_related"
+    is_manager = hit.access in _MANY and hit.orm_operation is not None  # no fetch mode for those
     peers = (
         f" On Django 6.1 and later .fetch_mode(models.FETCH_PEERS) loads {_field(hit)} for all "
         "rows at once."
     )
-    what = f'Use {method}("{_field(hit)}") {_loader(hit)}.'
+    what = f"Use {_hint(hit)} {_loader(hit)}."
     if hit.access == "deferred_field":
-        what = f'Add "{_field(hit)}" to .only() {_loader(hit)}.'
-    return what + (peers if django.VERSION >= (6, 1) else "")
+        what = f"{_load_column(hit)}."
+    return what + (peers if django.VERSION >= (6, 1) and not is_manager else "")
+
+
+def _await_sentence(hit: Hit) -> str:
+    if hit.in_async_def:
+        return "Await the coroutine itself: async_to_sync() is for code without a loop."
+    return (
+        f"Make {short(hit.function)} async and await the coroutine in it, or call it with "
+        f"{_in_thread(hit)}: async_to_sync() is for code without a loop."
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -226,7 +333,7 @@ RULES: tuple[Rule, ...] = (
         "AG114",
         "await instead of async_to_sync",
         lambda hit: hit.kind == ASYNC_TO_SYNC,
-        lambda hit: "Await the coroutine itself: async_to_sync() is for code without a loop.",
+        _await_sentence,
         lambda hit: "await function(…)",
     ),
     Rule(
@@ -234,11 +341,7 @@ RULES: tuple[Rule, ...] = (
         "N+1 in a worker thread",
         lambda hit: hit.kind == N_PLUS_ONE,
         _n_plus_one_sentence,
-        lambda hit: (
-            f'….select_related("{_field(hit)}")'
-            if hit.access not in _MANY
-            else f'….prefetch_related("{_field(hit)}")'
-        ),
+        lambda hit: f"….{_hint(hit)}",
     ),
     Rule(
         "AG118",
@@ -261,27 +364,6 @@ RULES: tuple[Rule, ...] = (
         lambda hit: "user = await request.auser()",
     ),
     Rule(
-        "AG109",
-        "async session methods",
-        lambda hit: hit.access == "session",
-        lambda hit: f"Use await request.session.{_session_method(hit)}(…).",
-        lambda hit: f"await request.session.{_session_method(hit)}(…)",
-    ),
-    Rule(
-        "AG117",
-        "async functions of django.contrib.auth",
-        lambda hit: hit.access == "auth",
-        lambda hit: f"Use await a{hit.orm_operation}(…).",
-        _async_call,
-    ),
-    Rule(
-        "AG115",
-        "async cache methods",
-        lambda hit: hit.access == "cache",
-        lambda hit: f"Use await cache.a{hit.orm_operation}(…).",
-        _async_call,
-    ),
-    Rule(
         "AG111",
         "library call in a thread",
         _by_library,
@@ -290,6 +372,27 @@ RULES: tuple[Rule, ...] = (
             f"{hit.owner_package or 'the library'} uses the database in it."
         ),
         _in_thread,
+    ),
+    Rule(
+        "AG109",
+        "async session methods",
+        lambda hit: hit.access == "session",
+        lambda hit: f"Use await request.session.{_method(hit)}(…){_where(hit)}.",
+        lambda hit: f"await request.session.{_method(hit)}(…)",
+    ),
+    Rule(
+        "AG117",
+        "async functions of django.contrib.auth",
+        lambda hit: hit.access == "auth",
+        lambda hit: f"Use await {_method(hit)}(…){_where(hit)}.",
+        _async_call,
+    ),
+    Rule(
+        "AG115",
+        "async cache methods",
+        lambda hit: hit.access == "cache",
+        lambda hit: f"Use await cache.{_method(hit)}(…){_where(hit)}.",
+        _async_call,
     ),
     Rule(
         "AG110",
@@ -304,10 +407,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "AG112",
         "raw SQL in one sync function",
-        lambda hit: hit.access in ("raw_sql", "connection"),
+        lambda hit: hit.access in ("raw_sql", "connection") and not _is_loop(hit),
         lambda hit: (
-            "Put the code that uses the cursor into one sync function and call it with "
-            "sync_to_async."
+            "Put the SQL and all that uses its cursor or its rows into one sync function and call "
+            "it with sync_to_async."
         ),
         lambda hit: "@sync_to_async\ndef query(): …\n\nawait query()",
     ),
@@ -326,21 +429,21 @@ RULES: tuple[Rule, ...] = (
         "deferred column",
         lambda hit: hit.access == "deferred_field",
         lambda hit: (
-            f'Add "{_field(hit)}" to .only() {_loader(hit)}'
+            _load_column(hit)
             + (
                 f', or to the field\'s hints: @strawberry_django.field(only=["{_field(hit)}"]).'
                 if hit.graphql_field
                 else "."
             )
         ),
-        lambda hit: f'….only(…, "{_field(hit)}")',
+        lambda hit: f"….{_hint(hit)}",
     ),
     Rule(
         "AG101",
         "select_related",
         lambda hit: hit.access in _SINGLE,
-        lambda hit: f'Use select_related("{_field(hit)}") {_loader(hit)}.',
-        lambda hit: f'….select_related("{_field(hit)}")',
+        lambda hit: f"Use {_hint(hit)} {_loader(hit)}.",
+        lambda hit: f"….{_hint(hit)}",
     ),
     Rule(
         "AG105",
@@ -352,38 +455,31 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "AG103",
         "prefetch_related",
-        lambda hit: hit.access in _MANY and hit.orm_operation in (*_EVALUATIONS, "prefetch"),
-        lambda hit: f'Use prefetch_related("{_field(hit)}") {_loader(hit)}.',
-        lambda hit: f'….prefetch_related("{_field(hit)}")',
+        _is_to_many,
+        lambda hit: f"Use {_hint(hit)} {_loader(hit)}.",
+        lambda hit: f"….{_hint(hit)}",
     ),
     Rule(
         "AG108",
         "aget_object_or_404",
         lambda hit: hit.orm_operation in ("get_object_or_404", "get_list_or_404"),
-        lambda hit: f"Use await a{hit.orm_operation}(…).",
+        lambda hit: f"Use await {_method(hit)}(…){_where(hit)}.",
         _async_call,
     ),
     Rule(
         "AG106",
         "async for",
-        lambda hit: (
-            hit.access == "queryset"
-            and hit.orm_operation in _EVALUATIONS
-            and (hit.in_async_def or not hit.on_stack)
-        ),
-        lambda hit: (
-            f"Evaluate the queryset with async for: [row async for row in {_queryset(hit)}]."
-            if hit.on_stack
-            else "Return the rows, not the queryset: [row async for row in queryset]."
-        ),
-        lambda hit: f"[row async for row in {_queryset(hit)}]",
+        _is_loop,
+        _loop_sentence,
+        _loop,
     ),
     Rule(
         "AG116",
         "content types in a thread",
         lambda hit: hit.access == "content_type",
         lambda hit: (
-            f"Use {_in_thread(hit)}: content types come from the database until they are cached."
+            f"Use {_in_thread(hit)}{_above(hit)}: content types come from the database until they "
+            "are cached."
         ),
         _in_thread,
     ),
@@ -393,9 +489,9 @@ RULES: tuple[Rule, ...] = (
         lambda hit: not hit.in_async_def,
         lambda hit: (
             f"{short(hit.function)} is a sync function that the event loop called: "
-            f"{_or_async(hit)}call it with await sync_to_async({short(hit.function)})(…)."
+            f"{_or_async(hit)}call it with {_in_thread(hit)}."
         ),
-        lambda hit: f"await sync_to_async({short(hit.function)})(…)",
+        _in_thread,
     ),
     Rule(
         "AG120",
