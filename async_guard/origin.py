@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from django.http import HttpRequest
 
 from async_guard.callsite import CallSite, Edge, outer_frames
 
@@ -30,16 +31,27 @@ class Operation:
     __slots__ = (
         "__weakref__",
         "errors",
+        "errors_of_execution",
         "exposed",
         "graphql",
         "is_over",
         "is_task",
         "loads",
+        "outer",
         "pending",
         "request",
     )
 
-    def __init__(self, request: Any = None, *, graphql: Any = None, is_task: bool = False) -> None:
+    def __init__(
+        self,
+        request: Any = None,
+        *,
+        graphql: Any = None,
+        outer: Operation | None = None,
+        is_task: bool = False,
+    ) -> None:
+        self.outer = outer
+        """What ran before it, and goes on when a stream hands out a result."""
         self.is_task = is_task
         """Made for a task, which nobody is answered for."""
         self.request = request
@@ -52,13 +64,17 @@ class Operation:
         """Its ``PendingHit`` s: those whose outcome is not known yet."""
         self.errors: list[BaseException] = []
         """What it answered with."""
+        self.errors_of_execution: Any = None
+        """What Strawberry kept of the execution; another list later means a later failure."""
         self.is_over = False
         self.exposed: list[Any] | None = None
         """The operation's hits, where the response is to list them."""
 
     def is_answering(self) -> bool:
         """Execution is over, and extensions may still change the result."""
-        return not self.is_over and getattr(self.graphql, "result", None) is not None
+        result = getattr(self.graphql, "result", None)
+        is_whole = result is not None and not hasattr(result, "initial_result")
+        return is_whole and not self.is_over
 
 
 current: ContextVar[Operation | None] = ContextVar("async_guard_operation", default=None)
@@ -121,7 +137,8 @@ def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
         )
     if field is not None:
         names |= field.names
-    request = (operation and operation.request) or request
+    if operation is not None:
+        request = operation.request or _request_in_context(operation.graphql) or request
     names |= _request_names(request) | _context_names()
     if not (names.get("operation_type") or request):
         names["task"] = _task_name()
@@ -154,6 +171,17 @@ def _read_field(package: str | None, frame: FrameType) -> FieldOrigin | None:
     return found
 
 
+def _request_in_context(execution: Any) -> Any:
+    """Return the request that Strawberry's context holds. Touches nothing that could be lazy."""
+    context = getattr(execution, "context", None)
+    try:
+        held = context if type(context) is dict else object.__getattribute__(context, "__dict__")
+    except AttributeError:
+        return None
+    request = held.get("request")
+    return request if issubclass(type(request), HttpRequest) else None
+
+
 def _request_names(request: Any) -> dict[str, Any]:
     if request is None:
         return {}
@@ -180,7 +208,7 @@ def _context_names() -> dict[str, Any]:
     names = {
         key: str(bound[key])
         for key in ("request_id", "correlation_id")
-        if isinstance(bound.get(key), str | int | uuid.UUID)  # a lazy object would be evaluated
+        if issubclass(type(bound.get(key)), str | int | uuid.UUID)  # isinstance() asks lazy objects
     }
     if "opentelemetry.trace" in sys.modules:
         module = importlib.import_module("async_guard.integrations.opentelemetry")

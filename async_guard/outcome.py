@@ -15,7 +15,7 @@ import dis
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -164,13 +164,13 @@ def _verdict(clauses: list[Clause], frame: FrameType, error: BaseException) -> s
     otherwise = None
     for clause in clauses:
         values = list(_values(clause.names, frame))
-        by_name = by_type and SynchronousOnlyOperation in values
+        by_name = by_type and any(each is SynchronousOnlyOperation for each in values)
         if clause.kind == "bare":
             return SWALLOWED
         if clause.kind == "except":
-            if any(isinstance(each, type) and isinstance(error, each) for each in values):
+            if any(isinstance(error, each) for each in values):
                 return HANDLED if by_name else SWALLOWED
-        elif contextlib.suppress in values:
+        elif any(each is contextlib.suppress for each in values):
             if by_name:
                 return HANDLED
             otherwise = SWALLOWED
@@ -181,19 +181,26 @@ def _verdict(clauses: list[Clause], frame: FrameType, error: BaseException) -> s
     return otherwise
 
 
-def _values(instructions: Iterable[dis.Instruction], frame: FrameType) -> Iterator[Any]:
-    """Yield what names stand for: types and functions. Runs no code of the project's."""
+def _values(instructions: Iterable[dis.Instruction], frame: FrameType) -> Iterator[type]:
+    """
+    Yield the classes that names stand for.
+
+    Whatever else they stand for is not looked at: that could run the project's code.
+    """
     value: Any = None
     for each in instructions:
         if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             value = frame.f_globals.get(each.argval, frame.f_builtins.get(each.argval))
         elif each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            value = getattr(value, "__dict__", {}).get(each.argval)
+            is_scope = type(value) is ModuleType or issubclass(type(value), type)
+            value = vars(value).get(each.argval) if is_scope else None
         elif each.opname in _VARIABLES:
             value = frame.f_locals.get(each.argval)
         else:
             continue
-        yield from value if isinstance(value, tuple) else (value,)
+        for found in value if type(value) is tuple else (value,):
+            if issubclass(type(found), type):
+                yield found
 
 
 def _clauses_at(code: CodeType, lasti: int) -> list[Clause]:

@@ -212,9 +212,11 @@ def _endpoint_site(stack: Stack) -> CallSite | None:
     """A framework on top of Django's views (django-ninja) keeps the project's in ``view_func``."""
     for frame, known in stack.frames:
         if known.owner == DEPENDENCY:
-            held = getattr(type(frame.f_locals.get("self")), "__dictoffset__", 0)
-            scope = vars(frame.f_locals["self"]) if held else {}
-            if (found := definition_of(scope.get("view_func"), returns=True)) is not None:
+            try:
+                held = object.__getattribute__(frame.f_locals.get("self"), "__dict__")
+            except AttributeError:
+                continue
+            if (found := definition_of(held.get("view_func"), returns=True)) is not None:
                 return found
     return None
 

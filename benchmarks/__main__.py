@@ -6,8 +6,9 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,20 @@ def _chosen(options: argparse.Namespace) -> list[Workload]:
 def _measure(options: argparse.Namespace) -> None:
     results: dict[str, Any] = {"environment": _environment()}
     print(", ".join(f"{name} {value}" for name, value in results["environment"].items()), "\n")
+    for name, table in _tables(options):
+        results[name] = table()
+        if options.json is not None:  # now, lest a later table takes it with it
+            options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _tables(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the tables that were asked for, and how to measure and print each."""
     if chosen := _chosen(options):
-        results["ratios"] = _ratios(options, chosen)
+        yield "ratios", partial(_ratios, options, chosen)
     if options.only is None or HITS in options.only:
-        results["hits"] = _hits(options)
+        yield HITS, partial(_hits, options)
     if options.only is None or MEMORY in options.only:
-        results["memory"] = _memory(options)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        yield MEMORY, partial(_memory, options)
 
 
 def _environment() -> dict[str, str]:

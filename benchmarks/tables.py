@@ -81,7 +81,7 @@ def ratio_legend(ratios: Sequence[Ratio]) -> list[str]:
     """Say who is who and what is what."""
     legend = [
         "Median of the rounds, over the bare turn of the same round, and the quartiles.",
-        f"{NOT_MEASURED} does nothing there.",
+        f"Where there is a {NOT_MEASURED}, the contender does nothing.",
     ]
     if any(ratio.is_apart for ratio in ratios):
         legend.append(

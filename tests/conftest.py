@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import ModelIterable
 
 import async_guard
+from async_guard import origin
 from async_guard.sinks import LogSink
 
 
@@ -48,6 +49,7 @@ def django_holds_its_own() -> Iterator[None]:
 
     assert not async_guard.installed()
     assert the_originals() == before
+    assert origin.current.get() is None
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,14 @@ from graphql import (
     is_list_type,
 )
 
+try:
+    from strawberry.types.info import Info
+except ImportError:  # graphql-core without Strawberry
+
+    class Info:  # type: ignore[no-redef]
+        """Stands for a type that nothing is of."""
+
+
 from async_guard.callsite import CallSite, clean, definition_of, function_name, project_path
 from async_guard.origin import FieldOrigin
 
@@ -100,13 +108,20 @@ def _with_definition(
 
 
 def _info_in(scope: dict[str, Any]) -> Any:
-    """Return the ``GraphQLResolveInfo`` among a frame's variables, also one handed on in a call."""
-    candidates = [scope.get("info"), *(scope.get("args") or ()), scope.get("kwargs")]
+    """
+    Return the ``GraphQLResolveInfo`` among a frame's variables, also one handed on in a call.
+
+    Told by its type: asking the project's own objects could run their code.
+    """
+    args, kwargs = scope.get("args"), scope.get("kwargs")
+    candidates = [scope.get("info")]
+    if isinstance(args, tuple):
+        candidates += args
+    if isinstance(kwargs, dict):
+        candidates.append(kwargs.get("info"))
     for each in candidates:
-        if isinstance(each, dict):
-            each = each.get("info")
-        raw = getattr(each, "_raw_info", each)
-        if hasattr(raw, "parent_type") and hasattr(raw, "field_nodes"):
+        raw = each._raw_info if issubclass(type(each), Info) else each
+        if hasattr(type(raw), "parent_type") and hasattr(type(raw), "field_nodes"):
             return raw
     return None
 

@@ -39,7 +39,7 @@ class AsyncGuardExtension(SchemaExtension):
             return
         outer = origin.current.get()
         execution = self.execution_context
-        operation = Operation(_request(outer, execution), graphql=execution)
+        operation = Operation(outer.request if outer else None, graphql=execution, outer=outer)
         if is_exposed():
             operation.exposed = []
         origin.current.set(operation)
@@ -49,15 +49,23 @@ class AsyncGuardExtension(SchemaExtension):
             # not by token: a stream may be closed in another context than it was opened in
             origin.current.set(outer)
             _ended.set(operation)
+            operation.errors_of_execution = execution.pre_execution_errors
             if operation.pending or operation.loads:
                 _settle_later(operation)
 
     def on_stream_result(self, result: Any) -> Iterator[None]:
-        yield
         operation = origin.current.get()
-        if operation is not None and operation.pending:
-            operation.errors = list(getattr(result, "errors", None) or ())
-            guard.end_operation(operation)
+        if operation is None or operation.graphql is None:
+            yield
+            return
+        origin.current.set(operation.outer)  # who reads the stream is not part of the operation
+        try:
+            yield
+        finally:
+            origin.current.set(operation)
+            if operation.pending:  # by now every extension is done with the result
+                operation.errors = list(getattr(result, "errors", None) or ())
+                guard.end_operation(operation)
 
     def get_results(self) -> dict[str, Any]:
         """Called when every extension is done with the result."""
@@ -77,14 +85,6 @@ def is_exposed() -> bool:
     return wanted == FORCE or (wanted is True and django_settings.DEBUG)
 
 
-def _request(outer: Operation | None, execution: Any) -> Any:
-    if outer is not None and outer.request is not None:
-        return outer.request
-    context = execution.context
-    request = context.get("request") if isinstance(context, dict) else None
-    return request or getattr(context, "request", None)
-
-
 def _settle_later(operation: Operation) -> None:
     """In the loop's next turn: an extension listed before this one may still mask errors."""
     try:
@@ -98,7 +98,10 @@ def _settle(operation: Operation) -> None:
         return
     operation.is_over = True
     execution = operation.graphql
-    # an extension may have failed after a result was there, or changed the result's errors
-    errors = getattr(execution.result, "errors", None) or execution.pre_execution_errors
+    errors = getattr(execution.result, "errors", None)  # extensions may have changed them
+    if execution.result is None or (
+        execution.pre_execution_errors is not operation.errors_of_execution
+    ):
+        errors = execution.pre_execution_errors  # an extension failed after a result was there
     operation.errors = list(errors or ())
     guard.end_operation(operation)

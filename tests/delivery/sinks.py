@@ -6,7 +6,7 @@ import time
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
-from django.db import connections
+from django.db import connection, connections
 
 import async_guard
 
@@ -61,6 +61,20 @@ def left_open(hit):
     """Tell how many connections the sink before left open in this thread."""
     RESULTS.append(sum(each.connection is not None for each in connections.all()))
     User.objects.count()
+
+
+class Broken:
+    """A connection of a driver that fails when it is closed."""
+
+    def close(self):
+        raise OSError("connection reset by peer")
+
+
+def broken_connection(hit):
+    RECEIVED.append(hit)
+    connection.ensure_connection()
+    connection.connection.close()
+    connection.connection = Broken()
 
 
 def looping(hit):

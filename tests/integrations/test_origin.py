@@ -1,6 +1,7 @@
 """On whose behalf: the operation, the field, the request, the task."""
 
 import asyncio
+import gc
 import uuid
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.core.signals import got_request_exception
 from django.test import AsyncClient, RequestFactory, override_settings
 from django.utils.functional import SimpleLazyObject
+from strawberry.extensions import SchemaExtension
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -444,6 +446,59 @@ async def test_nothing_is_left_behind(schema):
         del task
 
     assert [origin(hit) for hit in hits if not hit.graphql_field] == [{"task": "work"}] * 4
+
+
+class Refuse(SchemaExtension):
+    def on_operation(self):
+        raise ValueError("not today")
+
+
+class RefuseLater(SchemaExtension):
+    async def on_operation(self):
+        raise ValueError("not today")
+        yield
+
+
+@pytest.mark.parametrize("refuse", [Refuse, RefuseLater])
+@pytest.mark.parametrize("order", ["first", "last"])
+async def test_operation_that_does_not_begin(refuse, order):
+    """
+    An extension that refuses to begin an operation leaves nothing of it behind, now or later.
+    """
+    both = [AsyncGuardExtension, refuse]
+    schema = build(*(both if order == "first" else reversed(both)))
+    film = await models.Film.objects.aget(title="M")
+
+    async def work():
+        await schema.execute("query Refused { hello }")
+        gc.collect()
+        return film.director.name
+
+    with capture_hits() as hits:
+        task = asyncio.create_task(work(), name="work")
+        await asyncio.wait([task])
+        del task
+
+    assert [(origin(hit), hit.outcome) for hit in hits] == [({"task": "work"}, "raised")]
+
+
+async def test_sync_operation_that_does_not_begin():
+    """
+    Nor does one that Strawberry cannot execute, because an extension needs a loop.
+    """
+    schema = build(AsyncGuardExtension, RefuseLater)
+    film = await models.Film.objects.aget(title="M")
+
+    async def work():
+        await sync_to_async(schema.execute_sync)("query Refused { hello }")
+        return film.director.name
+
+    with capture_hits() as hits:
+        task = asyncio.create_task(work(), name="work")
+        await asyncio.wait([task])
+        del task
+
+    assert [(origin(hit), hit.outcome) for hit in hits] == [({"task": "work"}, "raised")]
 
 
 async def test_operation_within_an_operation(schema):
