@@ -420,8 +420,6 @@ _TABLE: tuple[tuple[str, str, Reader], ...] = (
     ("django.contrib.auth", "login", _named("auth")),
     ("django.contrib.auth", "logout", _named("auth")),
     ("django.contrib.auth.models", "PermissionsMixin", _named("auth")),
-)
-_AFTER_APPS: tuple[tuple[str, str, Reader], ...] = (
     ("django.contrib.contenttypes.models", "ContentTypeManager", _read_content_type),
 )
 ACCESSES = (
@@ -454,28 +452,13 @@ _unsafe_code: CodeType | None = None
 def learn_frames() -> None:
     """Find the code objects of Django's accessors. Called at install, when the apps are loaded."""
     global _unsafe_code
-    from django.apps import apps
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     _unsafe_code = BaseDatabaseWrapper.cursor.__code__
     _learn(_unsafe_code, _read_unsafe)
     for module, name, reader in _TABLE:
-        if _can_import(module, apps):
-            for code in _codes_of(module, name):
-                _learn(code, reader)
-    if apps.is_installed("django.contrib.contenttypes"):
-        for module, name, reader in _AFTER_APPS:
-            for code in _codes_of(module, name):
-                _learn(code, reader)
-
-
-def _can_import(module: str, apps: Any) -> bool:
-    """Modules with models can only be imported where their app is installed."""
-    needs = {
-        "django.contrib.auth.models": "django.contrib.auth",
-        _GENERIC: "django.contrib.contenttypes",
-    }
-    return module not in needs or apps.is_installed(needs[module])
+        for code in _codes_of(module, name):
+            _learn(code, reader)
 
 
 def _learn(code: CodeType, reader: Reader) -> None:
@@ -488,7 +471,10 @@ def _codes_of(module: str, name: str) -> Iterator[CodeType]:
 
     Not that of a decorator's wrapper: all that it decorates share it, and it has the wrong name.
     """
-    found: Any = importlib.import_module(module)
+    try:
+        found: Any = importlib.import_module(module)
+    except (ImportError, RuntimeError):  # its models' app is not installed
+        return
     for part in name.split("."):
         found = vars(found).get(part)
         if found is None:

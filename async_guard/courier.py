@@ -63,6 +63,14 @@ class Outlet:
             self.missed.put_back(mine)
         self.writer.start()
 
+    def flush(self, deadline: float) -> bool:
+        """Write all that waits, and then what had found no room."""
+        while self.writer.flush(deadline):
+            if self.note is None or not self.missed:
+                return True
+            self.summarise(Drained())
+        return False
+
     def _write(self, drained: Drained) -> None:
         for level, keys in summary_events(drained):
             self.note(SUMMARY, level, keys)
@@ -163,7 +171,7 @@ class Courier:
         else:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
-            remember(operation.exposed, told(replace(hit, outcome=outcome)))
+            remember(operation.exposed, replace(hit, outcome=outcome))
         if logged or self._extra:
             context = context or contextvars.copy_context()
             args = replace(hit, outcome=outcome), logged, context
@@ -207,8 +215,9 @@ class Courier:
             return True  # a sink that flushes waits neither for itself nor for another that does
         done = self._desk.flush(deadline)
         self.summarise()
-        flushed = [outlet.writer.flush(deadline) for outlet in list(self._outlets)]
-        return done and all(flushed)
+        for outlet in list(self._outlets):
+            done = outlet.flush(deadline) and done
+        return done
 
     def after_fork(self) -> None:
         """Begin anew in a child process: the parent writes what the parent noticed."""

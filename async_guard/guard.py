@@ -347,6 +347,10 @@ class Guard:
         self._safely(self._pending.settle_operation, operation)
         self._safely(self._tell_loads, operation.loads)
 
+    def settle_hidden(self, operation: Operation) -> None:
+        """Settle what an extension took out of *operation*'s errors; the others may follow."""
+        self._safely(self._pending.settle_operation, operation, False)
+
     def _request_failed(self, **kwargs: object) -> None:
         """Django is about to answer with an error page: what it shows was raised."""
         operation, error = origin.current.get(), sys.exc_info()[1]
@@ -389,7 +393,7 @@ class Guard:
 
     def totals(self) -> dict[str, int]:
         """Return how many hits there were by outcome since the guard was installed."""
-        return dict(self._courier.limiter.totals)
+        return self._courier.limiter.totals
 
 
 _ORIGIN = {

@@ -47,6 +47,9 @@ class Counts:
         self._counts: dict[tuple[str, str], tuple[Hit, list[int]]] = {}
         self._lost = Drained()
 
+    def __bool__(self) -> bool:
+        return bool(self._counts) or self._lost.is_lossy
+
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         """Count *hit*, which is not logged in full, for the next summary."""
         key = hit.fingerprint, outcome
@@ -99,8 +102,12 @@ class Limiter(Counts):
         super().__init__(most)
         self._burst = burst
         self._logged: OrderedDict[str, int] = OrderedDict()
-        self.totals: dict[str, int] = {}
+        self._totals: dict[str, list[int]] = {}
+
+    @property
+    def totals(self) -> dict[str, int]:
         """Hits by outcome since the start."""
+        return {outcome: times for outcome, [times] in self._totals.items()}
 
     def admit(self, fingerprint: str) -> bool:
         """Tell whether the next hit of *fingerprint* is to be logged in full."""
@@ -118,9 +125,9 @@ class Limiter(Counts):
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         with self._lock:
             super().count(hit, outcome, times)
-            self.totals[outcome] = self.totals.get(outcome, 0) + times
+            self.total(outcome, times)
 
     def total(self, outcome: str, times: int = 1) -> None:
         """Count in the totals a hit that is logged in full."""
-        with self._lock:
-            self.totals[outcome] = self.totals.get(outcome, 0) + times
+        with self._lock:  # nothing is called between load and store: no finaliser comes in there
+            self._totals.setdefault(outcome, [0])[0] += times

@@ -34,6 +34,7 @@ class Operation:
         "errors_of_execution",
         "exposed",
         "graphql",
+        "is_handing_out",
         "is_over",
         "is_task",
         "loads",
@@ -66,15 +67,21 @@ class Operation:
         """What it answered with."""
         self.errors_of_execution: Any = None
         """What Strawberry kept of the execution; another list later means a later failure."""
+        self.is_handing_out = False
+        """A result of a stream is on its way through the extensions."""
         self.is_over = False
         self.exposed: list[Any] | None = None
         """The operation's hits, where the response is to list them."""
 
     def is_answering(self) -> bool:
         """Execution is over, and extensions may still change the result."""
+        is_whole = getattr(self.graphql, "result", None) is not None and not self.is_in_parts()
+        return self.is_handing_out or (is_whole and not self.is_over)
+
+    def is_in_parts(self) -> bool:
+        """``@defer`` and ``@stream``: the result is the first of several."""
         result = getattr(self.graphql, "result", None)
-        is_whole = result is not None and not hasattr(result, "initial_result")
-        return is_whole and not self.is_over
+        return hasattr(result, "initial_result") or hasattr(result, "has_next")
 
 
 current: ContextVar[Operation | None] = ContextVar("async_guard_operation", default=None)

@@ -123,13 +123,15 @@ class PendingHits:
             if noticed_before is None or pending.since < noticed_before:
                 self.settle(pending)
 
-    def settle_operation(self, operation: Operation) -> None:
+    def settle_operation(self, operation: Operation, is_final: bool = True) -> None:
         """End the hits of *operation*, now that it is known which errors it answered with."""
         shown = {id(each) for error in operation.errors for each in chain_of(error)}
         pending, operation.pending = operation.pending, []
         for each in pending:
             error = each.the_error()
-            if error is not None:
+            if error is not None and id(error) in shown and not is_final:
+                operation.pending.append(each)
+            elif error is not None:
                 self.settle(each, _answered(error, id(error) in shown, operation))
 
     def forget(self) -> None:

@@ -60,10 +60,10 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread, if it does not run; ``flush()`` does without one."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             return
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
                 with suppress(RuntimeError):  # no new threads while the interpreter ends
                     thread.start()
@@ -142,4 +142,5 @@ def _close_connections() -> None:
 
     if is_writer_thread():
         for connection in connections.all(initialized_only=True):
-            connection.close_if_unusable_or_obsolete()
+            with suppress(Exception):  # a driver may fail to close what broke
+                connection.close_if_unusable_or_obsolete()

@@ -120,7 +120,9 @@ def _info_in(scope: dict[str, Any]) -> Any:
     if isinstance(kwargs, dict):
         candidates.append(kwargs.get("info"))
     for each in candidates:
-        raw = each._raw_info if issubclass(type(each), Info) else each
+        raw: Any = each
+        if issubclass(type(each), Info):
+            raw = each._raw_info  # type: ignore[union-attr]
         if hasattr(type(raw), "parent_type") and hasattr(type(raw), "field_nodes"):
             return raw
     return None

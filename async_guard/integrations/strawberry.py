@@ -22,6 +22,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 from django.conf import settings as django_settings
 
 from async_guard import origin
+from async_guard.courier import told
 from async_guard.guard import guard
 from async_guard.origin import Operation
 from async_guard.settings import FORCE, get_settings
@@ -58,25 +59,40 @@ class AsyncGuardExtension(SchemaExtension):
         if operation is None or operation.graphql is None:
             yield
             return
+        in_parts = operation.is_in_parts()
+        if operation.pending and not in_parts:
+            operation.errors = list(getattr(result, "errors", None) or ())
+            guard.settle_hidden(operation)
+        operation.is_handing_out = not in_parts
         origin.current.set(operation.outer)  # who reads the stream is not part of the operation
         try:
             yield
         finally:
             origin.current.set(operation)
-            if operation.pending:  # by now every extension is done with the result
+            operation.is_handing_out = False
+            if operation.pending and not in_parts:  # every extension is done with the result
                 operation.errors = list(getattr(result, "errors", None) or ())
                 guard.end_operation(operation)
 
     def get_results(self) -> dict[str, Any]:
         """Called when every extension is done with the result."""
-        operation = _ended.get()
+        operation = _ended.get() or self._not_begun()
         if operation is None or operation.is_over:
             return {}
         _ended.set(None)
         _settle(operation)
         if not operation.exposed:
             return {}
-        return {"asyncGuard": {"hits": [hit.to_dict() for hit in operation.exposed]}}
+        return {"asyncGuard": {"hits": [told(hit).to_dict() for hit in operation.exposed]}}
+
+    def _not_begun(self) -> Operation | None:
+        """Another extension failed before the operation, so Strawberry never closed ours."""
+        operation = origin.current.get()
+        execution = self.execution_context
+        if operation is None or operation.graphql is not execution or execution.result is not None:
+            return None
+        origin.current.set(operation.outer)
+        return operation
 
 
 def is_exposed() -> bool:
