@@ -48,7 +48,8 @@ class AsyncGuardExtension(SchemaExtension):
             yield
         finally:
             # not by token: a stream may be closed in another context than it was opened in
-            origin.current.set(outer)
+            if origin.current.get() is operation:
+                origin.current.set(outer)
             _ended.set(operation)
             operation.errors_of_execution = execution.pre_execution_errors
             if operation.pending or operation.loads:
@@ -76,7 +77,7 @@ class AsyncGuardExtension(SchemaExtension):
 
     def get_results(self) -> dict[str, Any]:
         """Called when every extension is done with the result."""
-        operation = _ended.get() or self._not_begun()
+        operation = self._not_begun() or _ended.get()
         if operation is None or operation.is_over:
             return {}
         _ended.set(None)
@@ -89,7 +90,9 @@ class AsyncGuardExtension(SchemaExtension):
         """Another extension failed before the operation, so Strawberry never closed ours."""
         operation = origin.current.get()
         execution = self.execution_context
-        if operation is None or operation.graphql is not execution or execution.result is not None:
+        if operation is None or operation.graphql is not execution:
+            return None
+        if execution.graphql_document is not None:  # it got further than that
             return None
         origin.current.set(operation.outer)
         return operation
