@@ -68,6 +68,8 @@ class Code:
     is_project: bool
     stops: bool
     """The walk ends here: a line of the project's, or an edge."""
+    names: tuple[str, str] | None = None
+    """Qualified name and path, once they were asked for."""
     reader: Any = None
     """What reads the access from a frame of this code, see ``access.py``."""
 
@@ -384,17 +386,26 @@ def outer_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, Code]]:
 
 def frame_list(frame: FrameType | None) -> list[dict[str, Any]]:
     """Return at most 30 frames, innermost first, without our own, as the event has them."""
-    return [
-        {
-            "function": function_name(each.f_globals.get("__name__"), each.f_code.co_qualname),
-            "file": project_path(each.f_code.co_filename),
-            "line": each.f_lineno,
-            "in_app": known.is_project,
-        }
-        for each, known in islice(
-            (pair for pair in outer_frames(frame) if not is_ours(pair[0])), MAX_FRAMES
+    pairs = (pair for pair in outer_frames(frame) if not is_ours(pair[0]))
+    found = []
+    for each, known in islice(pairs, MAX_FRAMES):
+        function, path = known.names or _names_of(each, known)
+        found.append(
+            {
+                "function": function,
+                "file": path,
+                "line": each.f_lineno,
+                "in_app": known.is_project,
+            }
         )
-    ]
+    return found
+
+
+def _names_of(frame: FrameType, known: Code) -> tuple[str, str]:
+    code = known.code
+    name = function_name(frame.f_globals.get("__name__"), code.co_qualname)
+    known.names = name, project_path(code.co_filename)
+    return known.names
 
 
 def is_ours(frame: FrameType) -> bool:

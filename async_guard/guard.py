@@ -18,7 +18,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from types import FrameType
 from typing import Any
 
@@ -32,7 +32,7 @@ from async_guard.courier import Courier
 from async_guard.deaf import Deafness, is_deaf
 from async_guard.hit import ASYNC_TO_SYNC, BLOCKING_ORM, N_PLUS_ONE, SYNC_ORM, Hit, package_version
 from async_guard.loads import COUNTED, Load, tell_loads
-from async_guard.origin import Operation, read_origin
+from async_guard.origin import Operation, Origin, read_origin
 from async_guard.outcome import ALLOWED
 from async_guard.pending import PendingHit, PendingHits, remember
 from async_guard.probe import Probe
@@ -287,13 +287,13 @@ class Guard:
             problem.hit = self._hit_without_origin(problem, exception)
         if not (is_full or self._courier.wants_all or origin.is_exposed()):
             return problem.hit
-        names = asdict(read_origin(frame)[0])
+        origin_names = read_origin(frame)[0]
         return replace(
             problem.hit,
             hit_id=uuid.uuid4().hex,
             frames=tuple(frame_list(frame)),
             process_pid=os.getpid(),
-            **{_ORIGIN.get(name, name): value for name, value in names.items()},
+            **{theirs: getattr(origin_names, ours) for ours, theirs in _ORIGIN},
         )
 
     def _hit_without_origin(self, problem: Problem, exception: str | None) -> Hit:
@@ -396,7 +396,7 @@ class Guard:
         return self._courier.limiter.totals
 
 
-_ORIGIN = {
+_RENAMED = {
     "field": "graphql_field",
     "path": "graphql_path",
     "resolver": "graphql_resolver",
@@ -404,6 +404,7 @@ _ORIGIN = {
     "method": "http_method",
     "route": "http_route",
 }
+_ORIGIN = [(each.name, _RENAMED.get(each.name, each.name)) for each in fields(Origin)]
 
 guard = Guard()
 os.register_at_fork(after_in_child=guard.after_fork)

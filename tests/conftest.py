@@ -10,6 +10,7 @@ import asgiref.sync
 import django.utils.asyncio
 import jsonschema
 import pytest
+import structlog
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import got_request_exception
@@ -42,6 +43,7 @@ def the_originals() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def django_holds_its_own() -> Iterator[None]:
     """The test that leaks fails, not the next one."""
+    structlog.reset_defaults()  # whatever a test configured
     origin.current.set(None)  # a stream that a test broke off leaves its operation in the context
     before = the_originals()
     assert not async_guard.installed()
