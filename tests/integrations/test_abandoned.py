@@ -16,7 +16,7 @@ from tests.integrations.driving import in_task
 pytestmark = pytest.mark.asyncio
 
 REFUSE = """
-import asyncio, logging
+import asyncio, gc, logging
 import django
 from django.conf import settings
 settings.configure(
@@ -46,6 +46,7 @@ def refuse():
     return len(schema.execute_sync("{ hello }").errors)
 
 async def main():
+    gc.set_threshold(20)  # in the middle of whatever allocates, also of setting a ContextVar
     print(sum([await sync_to_async(refuse)() for _ in range(1000)]))
 
 asyncio.run(main())
@@ -54,7 +55,8 @@ asyncio.run(main())
 
 async def test_closed_by_the_collector():
     """
-    An operation that another extension refuses, Strawberry leaves to the collector: it survives.
+    Strawberry leaves an operation that another extension refuses to the collector, which may
+    close it in the middle of anything: that must not break the interpreter.
     """
     command = [sys.executable, "-X", "faulthandler", "-c", REFUSE]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
