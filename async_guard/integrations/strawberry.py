@@ -8,8 +8,10 @@ read from the executor's frames, how it ended from the exception (see ``docs/des
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 try:
@@ -44,16 +46,15 @@ class AsyncGuardExtension(SchemaExtension):
         if is_exposed():
             operation.exposed = []
         origin.current.set(operation)
+        collected = False
         try:
             yield
+        except GeneratorExit:
+            collected = is_collected(sys._getframe(1))
+            raise
         finally:
-            # not by token: a stream may be closed in another context than it was opened in
-            if origin.current.get() is operation:
-                origin.current.set(outer)
-            _ended.set(operation)
-            operation.errors_of_execution = execution.pre_execution_errors
-            if operation.pending or operation.loads:
-                _settle_later(operation)
+            if not collected:
+                _close(operation)
 
     def on_stream_result(self, result: Any) -> Iterator[None]:
         operation = origin.current.get()
@@ -66,12 +67,19 @@ class AsyncGuardExtension(SchemaExtension):
             guard.settle_hidden(operation)
         operation.is_handing_out = not in_parts
         origin.current.set(operation.outer)  # who reads the stream is not part of the operation
+        collected = False
         try:
             yield
+        except GeneratorExit:
+            collected = is_collected(sys._getframe(1))
+            raise
         finally:
-            origin.current.set(operation)
             operation.is_handing_out = False
-            if operation.pending and not in_parts:  # every extension is done with the result
+            if not collected:
+                origin.current.set(operation)
+            if (
+                operation.pending and not in_parts and not collected
+            ):  # every extension is done with the result
                 operation.errors = list(getattr(result, "errors", None) or ())
                 guard.end_operation(operation)
 
@@ -96,6 +104,26 @@ class AsyncGuardExtension(SchemaExtension):
             return None
         origin.current.set(operation.outer)
         return operation
+
+
+def is_collected(caller: FrameType) -> bool:
+    """
+    Tell whether the collector closes a hook, not the ``contextlib`` that Strawberry runs it with.
+
+    It may do so in the middle of anything, also of a change to the context, which must not be
+    changed then: the interpreter would crash.
+    """
+    return caller.f_globals.get("__name__") != "contextlib"
+
+
+def _close(operation: Operation) -> None:
+    # not by token: a stream may be closed in another context than it was opened in
+    if origin.current.get() is operation:
+        origin.current.set(operation.outer)
+    _ended.set(operation)
+    operation.errors_of_execution = operation.graphql.pre_execution_errors
+    if operation.pending or operation.loads:
+        _settle_later(operation)
 
 
 def is_exposed() -> bool:
