@@ -312,7 +312,10 @@ async def test_sync_operations(set_up, queries):
     await assert_same(build(*extensions, **more), guarded, SYNC, execute_in_thread, queries)
 
 
-@pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*was never awaited:RuntimeWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 async def test_async_resolver_of_a_sync_operation(queries):
     """
     So has one that Strawberry cannot execute, because it needs a loop.
