@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from async_guard.errors import AsyncGuardError
     from async_guard.guard import flush, guarded, install, installed, totals, uninstall
     from async_guard.hit import Hit
+    from async_guard.retry.modes import retrying
+    from async_guard.retry.policy import no_retry, retry_safe
 
     __version__: str
 
@@ -27,10 +29,20 @@ __all__ = [
     "guarded",
     "install",
     "installed",
+    "no_retry",
+    "retry_safe",
+    "retrying",
     "totals",
     "uninstall",
 ]
-_HOMES = {"AsyncGuardError": "errors", "Hit": "hit", "allow_unsafe": "deaf"}
+_HOMES = {
+    "AsyncGuardError": "errors",
+    "Hit": "hit",
+    "allow_unsafe": "deaf",
+    "no_retry": "retry.policy",
+    "retry_safe": "retry.policy",
+    "retrying": "retry.modes",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -113,7 +113,7 @@ def _is_transparent(known: Code) -> bool:
 
 def _alias(frames: list[tuple[FrameType, Code]]) -> str | None:
     for frame, _ in frames:
-        if frame.f_code is _unsafe_code:
+        if frame.f_code is _unsafe_code or code_of(frame.f_code).reader is read_unsafe:
             args = frame.f_locals.get("args") or (None,)
             alias = getattr(args[0], "alias", None)
             return alias if isinstance(alias, str) else None
@@ -355,7 +355,7 @@ def _read_content_type(frame: FrameType) -> Access:
     return Access("content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name)
 
 
-def _read_atomic(frame: FrameType) -> Access:
+def read_atomic(frame: FrameType) -> Access:
     return Access("transaction", operation="atomic")
 
 
@@ -363,13 +363,13 @@ def _read_transaction(frame: FrameType) -> Access:
     return Access("transaction", operation=frame.f_code.co_name)
 
 
-def _read_compiler(frame: FrameType) -> Access | None:
+def read_compiler(frame: FrameType) -> Access | None:
     query = getattr(frame.f_locals.get("self"), "query", None)
     model = label(getattr(query, "model", None))
     return None if model is None else Access("queryset", model=model, operation="execute")
 
 
-def _read_unsafe(frame: FrameType) -> Access:
+def read_unsafe(frame: FrameType) -> Access:
     function = frame.f_locals.get("func")
     name = getattr(function, "__name__", "")
     access = "raw_sql" if name in ("cursor", "chunked_cursor") else "connection"
@@ -382,8 +382,8 @@ _RELATED = "django.db.models.fields.related_descriptors"
 _GENERIC = "django.contrib.contenttypes.fields"
 _TABLE: tuple[tuple[str, str, Reader], ...] = (
     # module, function or class (then all its functions), reader
-    ("django.db.models.sql.compiler", "SQLCompiler.execute_sql", _read_compiler),
-    ("django.db.models.sql.compiler", "SQLInsertCompiler.execute_sql", _read_compiler),
+    ("django.db.models.sql.compiler", "SQLCompiler.execute_sql", read_compiler),
+    ("django.db.models.sql.compiler", "SQLInsertCompiler.execute_sql", read_compiler),
     ("django.db.models.query", "RawQuerySet", _read_queryset),
     ("django.db.models.query", "QuerySet", _read_queryset),
     ("django.db.models.query", "ModelIterable", _read_iterable),
@@ -401,7 +401,7 @@ _TABLE: tuple[tuple[str, str, Reader], ...] = (
     (_GENERIC, "create_generic_related_manager", _read_related_manager),
     (_GENERIC, "GenericForeignKey.__get__", _read_generic),  # Django < 5.2
     (_GENERIC, "GenericForeignKeyDescriptor.__get__", _read_generic),
-    ("django.db.transaction", "Atomic", _read_atomic),
+    ("django.db.transaction", "Atomic", read_atomic),
     ("django.db.transaction", "commit", _read_transaction),
     ("django.db.transaction", "rollback", _read_transaction),
     ("django.db.transaction", "savepoint", _read_transaction),
@@ -455,10 +455,15 @@ def learn_frames() -> None:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     _unsafe_code = BaseDatabaseWrapper.cursor.__code__
-    _learn(_unsafe_code, _read_unsafe)
+    _learn(_unsafe_code, read_unsafe)
     for module, name, reader in _TABLE:
         for code in _codes_of(module, name):
             _learn(code, reader)
+
+
+def learn(function: Any, reader: Reader) -> None:
+    """Have *reader* read the frames of a function of ours that stands for one of Django's."""
+    _learn(function.__code__, reader)
 
 
 def _learn(code: CodeType, reader: Reader) -> None:

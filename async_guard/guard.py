@@ -326,6 +326,22 @@ class Guard:
             environment=settings.ENVIRONMENT,
         )
 
+    # --- what the retry reports ----------------------------------------------------------------
+
+    def problem_of(self, kind: str, frame: FrameType) -> Problem | None:
+        """Return the problem of an access; None: the project allows it."""
+        problem = self._problems.of(kind, frame)
+        return None if self._is_allowed(problem) else problem
+
+    def describe(self, problem: Problem, frame: FrameType) -> tuple[bool, Hit]:
+        """Return whether the hit is to be logged in full, and the hit."""
+        is_full = self._admit(problem)
+        return is_full, self._hit(problem, frame, None, is_full=is_full)
+
+    def tell(self, hit: Hit, outcome: str, **how: Any) -> None:
+        """Pass on a hit whose outcome is known."""
+        self._safely(lambda: self._courier.deliver(hit, outcome, **how))
+
     # --- from a hit to its end -----------------------------------------------------------------
 
     def _deliver(self, pending: PendingHit, outcome: str) -> None:

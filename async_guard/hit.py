@@ -16,6 +16,7 @@ HIT, SUMMARY = "async_guard.hit", "async_guard.summary"
 SINK_FAILED = "async_guard.sink_failed"
 SYNC_ORM, BLOCKING_ORM = "sync_orm", "blocking_orm"
 ASYNC_TO_SYNC, N_PLUS_ONE = "async_to_sync_in_loop", "n_plus_one"
+TRANSACTION_ACROSS_AWAIT = "transaction_across_await"
 LEVELS = {
     "raised": "error",
     "swallowed": "error",
@@ -101,6 +102,11 @@ class Hit:
     service_version: str | None = key("service.version")
     environment: str | None = key("deployment.environment.name")
     duration_ms: float | None = ours("duration_ms")
+    retry_strategy: str | None = ours("retry.strategy")
+    retry_duration_ms: float | None = ours("retry.duration_ms")
+    retry_hop_size: int | None = ours("retry.hop_size")
+    retry_batched: bool | None = ours("retry.batched")
+    retry_queries: int | None = ours("retry.queries")
     exception_type: str | None = key("exception.type")
 
     @property

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from async_guard import origin
 from async_guard.guard import guard
 from async_guard.origin import Operation
+from async_guard.retry.modes import driven
 
 
 class AsyncGuardMiddleware:
@@ -43,7 +44,7 @@ class AsyncGuardMiddleware:
         operation = Operation(request)
         token = origin.current.set(operation)
         try:
-            return cast("HttpResponseBase", await self.get_response(request))
+            return cast("HttpResponseBase", await driven(self.get_response(request)))
         finally:
             origin.current.reset(token)
             close(operation)

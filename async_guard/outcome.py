@@ -23,6 +23,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from async_guard.callsite import Edge, code_of
 
 RAISED, SWALLOWED, ALLOWED, HANDLED = "raised", "swallowed", "allowed", "handled"
+RETRIED, RETRY_FAILED, RETRY_REFUSED = "retried", "retry_failed", "retry_refused"
 _SURFACES = {Edge.FIELD, Edge.VIEW, Edge.SERVER}
 MOST_KNOWN = 10_000
 _RUNNERS = {"run_until_complete", "run"}

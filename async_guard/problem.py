@@ -33,7 +33,7 @@ from async_guard.callsite import (
     site_of,
 )
 from async_guard.expression import PLACEHOLDER, normalised
-from async_guard.hit import ASYNC_TO_SYNC, Hit
+from async_guard.hit import ASYNC_TO_SYNC, TRANSACTION_ACROSS_AWAIT, Hit
 
 FINGERPRINT_VERSION = 1
 _LITERAL = re.compile(r"""("[^"]*"|'[^']*'|\b\d+(\.\d+)?\b)""")
@@ -118,9 +118,16 @@ def _field_key(frame: FrameType | None) -> tuple[Any, ...]:
     return ()
 
 
+_ACCESSES = {
+    ASYNC_TO_SYNC: Access("async_to_sync"),
+    TRANSACTION_ACROSS_AWAIT: Access("transaction", operation="await"),
+}
+"""What is known by its kind."""
+
+
 def find_problem(kind: str, stack: Stack) -> Problem:
     """Find out where *stack* ends and what was accessed there."""
-    access = Access("async_to_sync") if kind == ASYNC_TO_SYNC else read_access(stack)
+    access = _ACCESSES.get(kind) or read_access(stack)
     site = _site(stack)
     kept = tuple(frame.f_code for frame, _ in stack.frames)
     if stack.site is not None:

@@ -61,6 +61,36 @@ class Settings:
     LIBRARY_PATHS: tuple[str, ...] = ()
     """Folders that are somebody else's code although they lie in the project."""
 
+    AUTO_RETRY: str = "off"
+    """``"rerun"`` or ``"resume"``: carry out in the worker thread what Django refuses."""
+
+    RETRY_ALLOW: tuple[str, ...] = ()
+    """Retry nothing else: patterns over ``Type.field`` and what ``ALLOWLIST`` knows."""
+
+    RETRY_DENY: tuple[str, ...] = ()
+    """Never retry: patterns as in ``RETRY_ALLOW``."""
+
+    RETRY_BATCHING: bool = True
+    """Load a relation for all objects of a hop with one query where that gives the same."""
+
+    RETRY_HOP_SIZE: int = 1000
+    """So many calls share one hop to the worker thread; the others wait for the next."""
+
+    RETRY_QUEUE_SIZE: int = 10_000
+    """Calls that may wait for a hop; what comes on top is refused, as without a retry."""
+
+    RETRY_ROUTE_S: float = 300.0
+    """Seconds for which a field that was retried goes to the worker thread at once."""
+
+    RETRY_MAX_FAILURES: int = 5
+    """So many failures in a row stop the retries of a fingerprint."""
+
+    RETRY_BUDGET_S: float = 0.0
+    """Seconds a minute that the retries of a fingerprint may take; 0: no limit."""
+
+    RETRY_RESET_S: float = 30.0
+    """Seconds after which retries that were stopped are tried again."""
+
     SERVICE_NAME: str | None = field(default_factory=lambda: os.environ.get("OTEL_SERVICE_NAME"))
     """``service.name`` of every event."""
 
@@ -72,17 +102,25 @@ class Settings:
 
 
 KNOWN = {f.name for f in fields(Settings)}
-_BOOLS = {"ENABLED", "LOG_HANDLED"}
+_BOOLS = {"ENABLED", "LOG_HANDLED", "RETRY_BATCHING"}
+_MODES = ("off", "rerun", "resume")
 _LEAST = {
     "BURST": 1,
     "SUMMARY_INTERVAL_S": 0.1,
     "MAX_FINGERPRINTS": 1,
     "QUEUE_SIZE": 1,
     "N_PLUS_ONE_THRESHOLD": 0,
+    "RETRY_HOP_SIZE": 1,
+    "RETRY_QUEUE_SIZE": 0,
+    "RETRY_ROUTE_S": 0,
+    "RETRY_MAX_FAILURES": 1,
+    "RETRY_BUDGET_S": 0,
+    "RETRY_RESET_S": 0,
 }
+_SECONDS = {"SUMMARY_INTERVAL_S", "RETRY_ROUTE_S", "RETRY_BUDGET_S", "RETRY_RESET_S"}
 _PATHS = {"LOG_FILE"}
 _TEXTS = {"SERVICE_NAME", "SERVICE_VERSION", "ENVIRONMENT"}
-_LISTS = {"ALLOWLIST", "SINKS", "PROJECT_PATHS", "LIBRARY_PATHS"}
+_LISTS = {"ALLOWLIST", "RETRY_ALLOW", "RETRY_DENY", "SINKS", "PROJECT_PATHS", "LIBRARY_PATHS"}
 
 
 def problems(raw: object) -> list[str]:
@@ -111,11 +149,13 @@ def _wanted(key: str, value: object) -> str | None:
     """Return what *key* takes, or None if *value* is that."""
     if key in _BOOLS:
         return None if isinstance(value, bool) else "True or False"
+    if key == "AUTO_RETRY":
+        return None if value in _MODES else f"one of {', '.join(map(repr, _MODES))}"
     if key == "EXPOSE_IN_RESPONSE":
         fine = isinstance(value, bool) or value == FORCE
         return None if fine else f"True, False or {FORCE!r}"
     if key in _LEAST:
-        return _wanted_number(_LEAST[key], value, whole=key != "SUMMARY_INTERVAL_S")
+        return _wanted_number(_LEAST[key], value, whole=key not in _SECONDS)
     if key in _PATHS:
         fine = value is None or (isinstance(value, str | os.PathLike) and bool(os.fspath(value)))
         return None if fine else "a path or None"

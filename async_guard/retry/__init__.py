@@ -1,0 +1,1 @@
+"""Carries out refused calls in the worker thread. See ``docs/retry.md``."""

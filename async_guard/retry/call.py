@@ -1,0 +1,153 @@
+"""One call that waits for the worker thread: the thread of the request's other synchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
+
+CLOSING_TIMEOUT_S = 10.0
+"""So long code that is being closed, and so cannot wait in the loop, waits for its statement."""
+
+
+class Call:
+    """
+    A function and its arguments, and in the end its result or its exception.
+
+    Both are kept here: a ``Future`` takes no ``StopIteration``, and a cancelled one forgets.
+    """
+
+    __slots__ = ("_lock", "_waiter", "args", "error", "function", "result", "state")
+
+    WAITING, RUNNING, DONE, GIVEN_UP = range(4)
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> None:
+        self.function = function
+        self.args = args
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.state = self.WAITING
+        self._lock = threading.Lock()
+        self._waiter: Callable[[], None] | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == self.DONE and self.error is None
+
+    def outcome(self) -> Any:
+        """Return the result, or raise the exception."""
+        if self.error is None:
+            return self.result
+        try:
+            raise self.error
+        finally:
+            self.error = None  # its traceback leads here
+
+    def run(self) -> None:
+        """Carry it out. Called in the worker thread; never raises."""
+        with self._lock:
+            if self.state == self.GIVEN_UP:
+                return
+            self.state = self.RUNNING
+        try:
+            self.result = self.function(*self.args)
+        except BaseException as error:
+            self.error = error
+        with self._lock:
+            self.state = self.DONE
+            waiter = self._waiter
+        if waiter is not None:
+            waiter()
+
+    async def carry_out(self) -> None:
+        """
+        Wait until it is done.
+
+        Raises:
+            CancelledError: when the task is cancelled, but not before a statement that runs has
+                ended: what happened to it must be known, or a transaction is left open.
+        """
+        try:
+            await _in_worker(self)
+        except asyncio.CancelledError:
+            await self._settled()
+            raise
+
+    async def _settled(self) -> None:
+        """Wait until it is done, or make sure that it never begins."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(end)
+
+        with self._lock:
+            if self.state == self.WAITING:
+                self.state = self.GIVEN_UP
+            if self.state != self.RUNNING:
+                return
+            self._waiter = wake
+        while not ended.done():
+            try:
+                await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                continue  # it is being told already
+
+    def carry_out_blocking(self) -> bool:
+        """
+        Wait without the loop, for code that is being closed. Tell whether it was done.
+
+        ``GeneratorExit`` allows no ``await``, and a transaction must be ended all the same.
+        """
+        executor = _executor()
+        if executor is None:
+            return False
+        context = contextvars.copy_context()
+        try:
+            executor.submit(context.run, self.run).result(CLOSING_TIMEOUT_S)
+        except (RuntimeError, TimeoutError):  # it was shut down, or waits for this thread
+            with self._lock:
+                if self.state == self.WAITING:
+                    self.state = self.GIVEN_UP
+            return self.state in (self.RUNNING, self.DONE)
+        return True
+
+
+def _run(call: Call) -> None:
+    call.run()
+
+
+_in_worker = sync_to_async(_run, thread_sensitive=True)
+
+
+def has_worker_of_its_own() -> bool:
+    """Tell whether asgiref has a thread for this request, or that of the caller below."""
+    return bool(
+        getattr(AsyncToSync.executors, "current", None)
+        or SyncToAsync.thread_sensitive_context.get(None)
+        or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
+    )
+
+
+def _executor() -> Executor | None:
+    """Return where ``sync_to_async`` would run a call, if such a thread is there already."""
+    found: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if found is None and context is not None:
+        return SyncToAsync.context_to_thread_executor.get(context)
+    if found is None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        found = AsyncToSync.loop_thread_executors.get(loop)
+    return found or SyncToAsync.single_thread_executor

@@ -1,0 +1,298 @@
+"""
+What Django does differently inside a driven coroutine: its database calls wait for the worker.
+
+* ``connections[alias]`` is the worker's own ``DatabaseWrapper``, so transaction state and hooks
+  are those that code in ``sync_to_async`` sees;
+* its methods that Django marks ``async_unsafe``, and cursors, hop: that is complete;
+* whole operations hop at once (``SQLCompiler.execute_sql``, ``Atomic``): that is fast.
+
+Outside of driven coroutines, and so in the worker itself, everything is Django's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ContextDecorator, ExitStack
+from types import FrameType
+from typing import Any
+
+from asgiref.sync import SyncToAsync
+from django.db import connections
+from django.db.backends.utils import CursorWrapper
+from django.db.models.sql import compiler
+from django.db.transaction import Atomic
+from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
+from django.utils.asyncio import async_unsafe
+
+from async_guard.access import learn, read_atomic, read_compiler, read_unsafe
+from async_guard.probe import Seam, patched
+from async_guard.retry.call import Call
+from async_guard.retry.report import Reporter
+from async_guard.retry.resume import Driven, current_drive, hop, wait_for
+
+ROWS = 100
+"""So many rows of a cursor that is iterated are fetched in one hop."""
+_UNMARKED = (
+    "set_autocommit",
+    "get_autocommit",
+    "is_usable",
+    "close_if_unusable_or_obsolete",
+    "close_if_health_check_failed",
+    "check_constraints",
+    "run_and_clear_commit_hooks",
+)
+"""Methods that talk to the database although Django does not mark them."""
+_COMPILERS = [
+    each
+    for each in vars(compiler).values()
+    if inspect.isclass(each) and "execute_sql" in vars(each)
+]
+_unsafe_code = async_unsafe(lambda: None).__code__
+_decorator_code = ContextDecorator.__call__(ContextDecorator(), lambda: None).__code__
+
+
+class Databases:
+    """The seams of a process, in Django and in the classes of its connections."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._undo = ExitStack()
+        self._wrapped: set[type] = set()
+
+    def install(self) -> None:
+        """
+        Patch every seam.
+
+        Raises:
+            SeamMissing: if one is not there; then none is patched.
+        """
+        with ExitStack() as stack:
+            for seam in self._seams():
+                stack.enter_context(patched(seam))
+            self._undo = stack.pop_all()
+
+    def uninstall(self) -> None:
+        """Give Django back the very objects that it had."""
+        self._undo.close()
+        self._wrapped.clear()
+
+    def _seams(self) -> Iterable[Seam]:
+        yield Seam(ConnectionHandler, "__getitem__", self._get_connection)
+        for name in ("__setitem__", "__delitem__"):
+            yield Seam(ConnectionHandler, name, _change_connection)
+        yield Seam(ConnectionHandler, "all", _all_connections)
+        for each in _COMPILERS:
+            yield Seam(each, "execute_sql", self._execute_sql)
+        yield Seam(Atomic, "__enter__", self._enter)
+        yield Seam(Atomic, "__exit__", _exit)
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def _get_connection(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def __getitem__(handler: Any, alias: str) -> Any:
+            drive = current_drive()
+            if drive is None:
+                return original(handler, alias)
+            key = handler, SyncToAsync.thread_sensitive_context.get(None), alias
+            known = drive.flow.connections.get(key)
+            if known is None:
+                known = drive.flow.connections[key] = hop(original, handler, alias)
+                self._wrap(type(known))
+            return known
+
+        return __getitem__
+
+    def _wrap(self, wrapper: type) -> None:
+        """Have the methods of a class of connections hop, once."""
+        if wrapper in self._wrapped:
+            return
+        self._wrapped.add(wrapper)
+        for owner in wrapper.__mro__:
+            for name, method in list(vars(owner).items()):
+                if getattr(method, "__code__", None) is _unsafe_code or name in _UNMARKED:
+                    self._undo.enter_context(patched(Seam(owner, name, self._unsafe)))
+
+    def _unsafe(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        func = original
+        is_access = original.__name__ not in _UNMARKED
+
+        @functools.wraps(original)
+        def hopping(*args: Any, **kwargs: Any) -> Any:
+            drive = current_drive()
+            if drive is None:
+                return func(*args, **kwargs)
+            call = Call(_bound(func, kwargs), args)
+            if is_access:
+                if not self._carry_out(drive, call, args[0]):
+                    return func(*args, **kwargs)
+            else:
+                wait_for(call)
+            return _resumable(call.outcome())
+
+        learn(hopping, read_unsafe)
+        return hopping
+
+    # --- whole operations ----------------------------------------------------------------------
+
+    def _execute_sql(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        carry_out = self._carry_out
+
+        @functools.wraps(original)
+        def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+            drive = current_drive()
+            if drive is None:
+                return original(self, *args, **kwargs)
+            call = Call(
+                functools.partial(original, **kwargs) if kwargs else original, (self, *args)
+            )
+            if not carry_out(drive, call, self.connection):
+                return original(self, *args, **kwargs)
+            return _resumable(call.outcome())
+
+        learn(execute_sql, read_compiler)
+        return execute_sql
+
+    def _enter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def __enter__(atomic: Any) -> Any:
+            drive = current_drive()
+            if drive is None or _decorates_async(sys._getframe(1)):
+                return original(atomic)
+            connection = connections[atomic.using or DEFAULT_DB_ALIAS]
+            call = Call(original, (atomic,))
+            try:
+                if not self._carry_out(drive, call, connection):
+                    return original(atomic)
+            except CancelledError:
+                if call.succeeded:  # nobody else will end it
+                    atomic.__exit__(*sys.exc_info())
+                raise
+            entered = call.outcome()
+            drive.held.append((atomic, connection))
+            drive.flow.hold(connection)
+            return entered
+
+        learn(__enter__, read_atomic)
+        return __enter__
+
+    def _carry_out(self, drive: Driven, call: Call, connection: Any) -> bool:
+        """Wait for *call* and report it; False: it is not to be carried out."""
+        report = self._reporter.noticed(sys._getframe(1), drive.flow, connection)
+        if report is None:
+            return False
+        try:
+            wait_for(call)
+        finally:
+            report(call)
+        return True
+
+
+def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    return functools.partial(function, **kwargs) if kwargs else function
+
+
+def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def __exit__(atomic: Any, *error: Any) -> Any:
+        drive = current_drive()
+        held = drive and next((each for each in drive.held if each[0] is atomic), None)
+        if drive is None or _decorates_async(sys._getframe(1)):
+            return original(atomic, *error)
+        try:
+            return hop(original, atomic, *error)
+        finally:
+            if held:
+                drive.held.remove(held)
+                drive.flow.release(held[1])
+
+    return __exit__
+
+
+def _decorates_async(frame: FrameType) -> bool:
+    """
+    Tell ``@transaction.atomic`` on an ``async def``.
+
+    Django enters and exits it around the making of the coroutine: hopping would commit before the
+    body has run (https://docs.djangoproject.com/en/stable/topics/async/).
+    """
+    return frame.f_code is _decorator_code and inspect.iscoroutinefunction(
+        inspect.unwrap(frame.f_locals["func"])
+    )
+
+
+def _change_connection(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def change(handler: Any, alias: str, *value: Any) -> Any:
+        drive = current_drive()
+        if drive is not None:
+            drive.flow.connections.clear()
+        return hop(original, handler, alias, *value)
+
+    return change
+
+
+def _all_connections(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def all(handler: Any, initialized_only: bool = False) -> Any:
+        return hop(original, handler, initialized_only)
+
+    return all
+
+
+# --- what an operation gives that talks to the database later -------------------------------------
+
+
+def _resumable(result: Any) -> Any:
+    if isinstance(result, CursorWrapper):
+        return ResumedCursor(result)
+    return _Chunks(result) if inspect.isgenerator(result) else result
+
+
+class _Chunks(Iterator[Any]):
+    """Rows of ``QuerySet.iterator()``: each chunk is fetched in the worker."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
+
+    def __next__(self) -> Any:
+        return hop(next, self._chunks)
+
+    def close(self) -> None:
+        hop(self._chunks.close)
+
+
+class ResumedCursor(CursorWrapper):
+    """A cursor whose calls are carried out in the worker that it belongs to."""
+
+    def __init__(self, inner: CursorWrapper) -> None:
+        super().__init__(inner.cursor, inner.db)
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        return functools.partial(hop, found) if callable(found) else found
+
+    def __iter__(self) -> Iterator[Any]:
+        while rows := hop(self._inner.fetchmany, ROWS):
+            yield from rows
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        return self._mine(hop(functools.partial(self._inner.callproc, *args, **kwargs)))
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return self._mine(hop(functools.partial(self._inner.execute, *args, **kwargs)))
+
+    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+        return self._mine(hop(functools.partial(self._inner.executemany, *args, **kwargs)))
+
+    def __exit__(self, *error: Any) -> None:
+        hop(self._inner.__exit__, *error)
+
+    def _mine(self, result: Any) -> Any:
+        """Some drivers return their cursor."""
+        return self if result is self.cursor else result

@@ -1,0 +1,93 @@
+"""
+Which retry is on: ``off``, ``rerun`` or ``resume``; the one switch of all that is in this package.
+
+Nothing of it is imported or patched while it is off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+OFF, RERUN, RESUME = "off", "rerun", "resume"
+MODES = (OFF, RERUN, RESUME)
+
+
+class Switch:
+    """What is on. The attributes are read on every request, so they are plain."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._machine: Any = None
+        self.mode = OFF
+        self.drive: Callable[[Any], Awaitable[Any]] | None = None
+        """Awaits a coroutine so that its calls may wait; None unless ``resume``."""
+
+    def set(self, mode: str) -> None:
+        """
+        Turn to *mode*.
+
+        Raises:
+            ImproperlyConfigured: if there is no such mode, or greenlet is missing.
+        """
+        if mode not in MODES:
+            raise ImproperlyConfigured(f"AUTO_RETRY must be one of {MODES}, not {mode!r}.")
+        with self._lock:
+            if mode == self.mode:
+                return
+            machine = _machine_of(mode)
+            if self._machine is not None:
+                self._machine.uninstall()
+            self._machine = machine
+            self.mode, self.drive = OFF, None
+            if machine is not None:
+                machine.install()
+                self.drive = machine.drive
+            self.mode = mode
+
+    @property
+    def machine(self) -> Any:
+        return self._machine
+
+
+def _machine_of(mode: str) -> Any:
+    if mode == OFF:
+        return None
+    module = importlib.import_module("async_guard.retry.machine")
+    try:
+        return module.Machine(with_resume=mode == RESUME)
+    except ImportError as error:
+        raise ImproperlyConfigured(str(error)) from error
+
+
+switch = Switch()
+
+
+def driven(awaitable: Any) -> Any:
+    """Return *awaitable*, so that its synchronous calls may wait where ``resume`` is on."""
+    drive = switch.drive
+    return awaitable if drive is None else drive(awaitable)
+
+
+@contextmanager
+def retrying(mode: str) -> Iterator[None]:
+    """
+    Retry in this way until the block ends, in the whole process; install the guard if it is not.
+
+    Args:
+        mode: ``"off"``, ``"rerun"`` or ``"resume"``.
+    """
+    from async_guard.guard import guard
+
+    with guard.guarded():
+        before = switch.mode
+        switch.set(mode)
+        try:
+            yield
+        finally:
+            switch.set(before)

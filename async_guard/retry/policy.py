@@ -1,0 +1,103 @@
+"""What may be retried: by settings, by marks on functions, and while the breaker is closed."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError
+
+from async_guard.problem import Problem
+from async_guard.retry.breaker import Breakers
+from async_guard.settings import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+SAFE, NEVER = "safe", "never"
+_MARK = "__async_guard_retry__"
+_never: dict[int, CodeType] = {}
+
+
+def retry_safe(function: Function) -> Function:
+    """Mark a function that may run twice: also a mutation's resolver is rerun then."""
+    return _marked(function, SAFE)
+
+
+def no_retry(function: Function) -> Function:
+    """Mark a function in which nothing is retried: what Django refuses stays refused."""
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    if code is not None:
+        _never[id(code)] = code
+    return _marked(function, NEVER)
+
+
+def _marked(function: Function, mark: str) -> Function:
+    setattr(function, _MARK, mark)
+    return function
+
+
+def mark_of(function: Any) -> str | None:
+    """Return how *function*, or what it wraps, is marked."""
+    while function is not None:
+        found: str | None = getattr(function, _MARK, None)
+        if found is not None:
+            return found
+        function = getattr(function, "__wrapped__", None)
+    return None
+
+
+def is_failure(error: BaseException | None) -> bool:
+    """Tell the database's failure from an answer such as ``IntegrityError`` or ``DoesNotExist``."""
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+class Policy:
+    """Settings, marks and breakers, asked in this order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allow = settings.RETRY_ALLOW
+        self._deny = settings.RETRY_DENY
+        self.breakers = Breakers(settings)
+
+    def allows(self, problem: Problem, frame: FrameType | None, field: str | None = None) -> bool:
+        """
+        Tell whether an access may be carried out in the worker.
+
+        Args:
+            frame: where it is made; None where marks were looked at already.
+            field: ``Type.field``, where the caller knows it.
+        """
+        if _never and frame is not None and _is_marked(frame):
+            return False
+        if (self._allow or self._deny) and not self._names_allow(problem, frame, field):
+            return False
+        return self.breakers.admit(problem.fingerprint)
+
+    def _names_allow(self, problem: Problem, frame: FrameType | None, field: str | None) -> bool:
+        names = {*problem.names(), field or _field_of(frame)}
+        if _matches(names, self._deny):
+            return False
+        return not self._allow or _matches(names, self._allow)
+
+    def ended(self, problem: Problem, took_s: float, *, failed: bool) -> None:
+        """Tell the breaker how it went."""
+        self.breakers.ended(problem.fingerprint, took_s, failed=failed)
+
+
+def _field_of(frame: FrameType | None) -> str | None:
+    from async_guard.origin import read_origin
+
+    return read_origin(frame)[0].field if frame is not None else None
+
+
+def _matches(names: set[str | None], patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, each) for name in names if name for each in patterns)
+
+
+def _is_marked(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if id(frame.f_code) in _never:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,230 @@
+"""
+Runs coroutines so that a synchronous call inside them can wait without blocking the loop.
+
+Each step of a coroutine (what runs between two ``await`` s) runs in a greenlet of its own. A call
+that has to go to the worker thread switches to the greenlet's parent, which waits for the worker
+as any coroutine does and then switches back: the step goes on where it was, no line runs twice.
+SQLAlchemy's asyncio layer stands on the same
+(https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html).
+
+A greenlet shares the ``Context`` of its parent, so that contextvars are the task's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any
+
+try:
+    from greenlet import getcurrent, greenlet
+except ImportError as error:  # pragma: no cover - needs an environment without greenlet
+    raise ImportError(
+        'ASYNC_GUARD["AUTO_RETRY"] = "resume" needs greenlet: pip install "async-guard[resume]"'
+    ) from error
+
+from async_guard.retry.call import Call
+from async_guard.retry.flow import Flow, entered, new_flow
+
+
+class Step(greenlet):
+    """What a coroutine does until its next ``await``."""
+
+    drive: Driven
+
+
+class Driven(Coroutine[Any, Any, Any]):
+    """A coroutine run in steps. It passes for the one that it runs: same name, code and frame."""
+
+    def __init__(self, coro: Any, flow: Flow) -> None:
+        self.flow = flow
+        self.held: list[Any] = []
+        """The transactions that it is in."""
+        self.told: Any = None
+        """The one whose wait was told."""
+        self.is_closing = False
+        self._coro = coro
+        self._step: Step | None = None
+        self._wait: Coroutine[Any, Any, None] | None = None
+        """For the worker, on behalf of the step."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coro, name)  # cr_code, cr_frame, __qualname__: for those who look
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        if self._wait is None:
+            return self._begin(self._coro.send, value)
+        return self._wait_on(self._wait.send, value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
+        error = _instance(kind, value, trace)
+        if isinstance(error, GeneratorExit):
+            self.is_closing = True
+        if self._wait is None:
+            return self._begin(self._coro.throw, error)
+        return self._wait_on(self._wait.throw, error)
+
+    def close(self) -> None:
+        self.is_closing = True
+        if self._wait is None:
+            self._begin(self._coro.close)
+            return
+        try:
+            self.throw(GeneratorExit())
+        except (GeneratorExit, StopIteration):
+            return
+        raise RuntimeError("coroutine ignored GeneratorExit")
+
+    def _begin(self, resume: Callable[..., Any], *args: Any) -> Any:
+        self._step = step = Step(resume)
+        step.drive = self
+        step.gr_context = getcurrent().gr_context
+        return self._until_it_waits(step.switch, *args)
+
+    def _until_it_waits(self, resume: Callable[..., Any], *args: Any) -> Any:
+        """Let the step run until it ends or the worker is busy with its call."""
+        step = self._step
+        assert step is not None
+        try:
+            asked = resume(*args)
+            while not step.dead:
+                self._wait = asked.carry_out()
+                try:
+                    return self._wait.send(None)
+                except StopIteration:
+                    self._wait = None
+                    asked = step.switch()
+                except BaseException as error:
+                    self._wait = None
+                    asked = step.throw(error)
+        finally:
+            if step.dead:
+                self._step = None
+        if self.held:
+            self.flow.awaited(self)
+        return asked
+
+    def _wait_on(self, resume: Callable[[Any], Any], value: Any) -> Any:
+        step = self._step
+        assert step is not None
+        try:
+            return resume(value)
+        except StopIteration:
+            self._wait = None
+        except BaseException as error:
+            self._wait = None
+            return self._until_it_waits(step.throw, error)
+        return self._until_it_waits(step.switch)
+
+
+def _instance(kind: Any, value: Any, trace: Any) -> BaseException:
+    """Return the exception of a call of ``throw()``, which may have three arguments."""
+    error = kind if isinstance(kind, BaseException) else value
+    if not isinstance(error, BaseException):
+        error = kind() if value is None else kind(value)
+    found: BaseException = error if trace is None else error.with_traceback(trace)
+    return found
+
+
+def current_drive() -> Driven | None:
+    """Return what runs now if it can wait for the worker, else None."""
+    step = getcurrent()
+    return step.drive if type(step) is Step else None
+
+
+def is_resumable() -> bool:
+    """Tell whether a call made here can wait for the worker."""
+    return type(getcurrent()) is Step
+
+
+def hop(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what *function* returns in the worker thread; where no step runs, just call it."""
+    step = getcurrent()
+    if type(step) is not Step:
+        return function(*args)
+    call = Call(function, args)
+    wait_for(call)
+    return call.outcome()
+
+
+def wait_for(call: Call) -> None:
+    """
+    Suspend the step until *call* was carried out.
+
+    Raises:
+        CancelledError: and whatever else is thrown into the task meanwhile.
+    """
+    step = getcurrent()
+    assert type(step) is Step and step.parent is not None
+    if step.drive.is_closing:
+        call.carry_out_blocking()
+    else:
+        step.parent.switch(call)
+
+
+async def driven(coro: Coroutine[Any, Any, Any]) -> Any:
+    """Await *coro*, whose synchronous calls may wait."""
+    if is_resumable():
+        return await coro
+    async with entered() as flow:
+        return await Driven(coro, flow)
+
+
+async def driven_call(function: Callable[[], Any]) -> Any:
+    """Return what a synchronous *function* returns; its calls may wait."""
+
+    async def call() -> Any:
+        return function()
+
+    return await driven(call())
+
+
+class DrivenGenerator(AsyncGenerator[Any, Any]):
+    """An asynchronous generator whose synchronous calls may wait: a subscription, a stream."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+        self._flow = new_flow()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+    def __aiter__(self) -> DrivenGenerator:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._driven(self._generator.__anext__())
+
+    async def asend(self, value: Any) -> Any:
+        return await self._driven(self._generator.asend(value))
+
+    async def athrow(self, *args: Any) -> Any:
+        return await self._driven(self._generator.athrow(*args))
+
+    async def aclose(self) -> None:
+        close = getattr(self._generator, "aclose", None)
+        if close is not None:
+            await self._driven(close(), is_last=True)
+
+    async def _driven(self, awaitable: Awaitable[Any], *, is_last: bool = False) -> Any:
+        async with entered(self._flow) as flow:
+            try:
+                return await Driven(_awaited(awaitable), flow)
+            except StopAsyncIteration:
+                is_last = True
+                raise
+            finally:
+                if is_last:
+                    await self._flow.close()
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
