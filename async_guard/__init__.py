@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from async_guard.deaf import allow_unsafe
     from async_guard.errors import AsyncGuardError
-    from async_guard.guard import flush, guarded, install, installed, totals, uninstall
+    from async_guard.guard import flush, install, installed, totals, uninstall
     from async_guard.hit import Hit
+    from async_guard.retry.guarded import guarded
     from async_guard.retry.modes import retrying
     from async_guard.retry.policy import no_retry, retry_safe
+    from async_guard.retry.routes import routes
 
     __version__: str
 
@@ -32,6 +34,7 @@ __all__ = [
     "no_retry",
     "retry_safe",
     "retrying",
+    "routes",
     "totals",
     "uninstall",
 ]
@@ -39,9 +42,11 @@ _HOMES = {
     "AsyncGuardError": "errors",
     "Hit": "hit",
     "allow_unsafe": "deaf",
+    "guarded": "retry.guarded",
     "no_retry": "retry.policy",
     "retry_safe": "retry.policy",
     "retrying": "retry.modes",
+    "routes": "retry.routes",
 }
 
 

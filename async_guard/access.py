@@ -70,6 +70,21 @@ def _is_decided(inner: Access, outer: Access) -> bool:
     return is_prefetch or is_argument
 
 
+def cause_of(access: Access, frame: FrameType | None, holder: FrameType) -> str | None:
+    """Return the single-valued relation, if it is one of the object that *holder* is about."""
+    if access.access not in SINGLE or access.field is None:
+        return None
+    source = holder.f_locals.get("source")
+    while frame is not None and frame is not holder:
+        if source is not None and frame.f_locals.get("instance") is source:
+            return access.field
+        frame = frame.f_back
+    return None
+
+
+SINGLE = {"forward_relation", "reverse_one_to_one", "generic_relation"}
+
+
 def read_key(frame: FrameType | None) -> tuple[Any, ...]:
     """
     Return what tells two accesses of one line apart, more cheaply than ``read_access``.

@@ -145,13 +145,16 @@ class Courier:
             "async_guard.sink": name,
             "exception.type": type(error).__name__,
         }
-        for outlet in list(self._outlets):
-            if outlet.note is not None and outlet.sink is not sink:
-                context = contextvars.Context()
-                outlet.writer.put(outlet.note, SINK_FAILED, "error", keys, context=context)
-                outlet.writer.start()
+        self.note(SINK_FAILED, "error", keys, but=sink)
         if isinstance(sink, LogSink):
             logger.error("%s", readable(SINK_FAILED, keys))
+
+    def note(self, event: str, level: str, keys: dict[str, Any], *, but: Any = None) -> None:
+        """Write an event that is no hit to the logs, *but* to one."""
+        for outlet in list(self._outlets):
+            if outlet.note is not None and outlet.sink is not but:
+                outlet.writer.put(outlet.note, event, level, keys, context=contextvars.Context())
+                outlet.writer.start()
 
     # --- from a hit to the sinks ---------------------------------------------------------------
 

@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import got_request_exception
 
 from async_guard import callsite, origin
-from async_guard.access import learn_frames
+from async_guard.access import cause_of, learn_frames
 from async_guard.callsite import frame_list, read_stack
 from async_guard.courier import Courier
 from async_guard.deaf import Deafness, is_deaf
@@ -37,6 +38,8 @@ from async_guard.outcome import ALLOWED
 from async_guard.pending import PendingHit, PendingHits, remember
 from async_guard.probe import Probe
 from async_guard.problem import Problem, Problems
+from async_guard.retry.modes import OFF, switch
+from async_guard.retry.watch import watch
 from async_guard.settings import Settings, get_settings
 from async_guard.shutdown import ShutdownSignal
 from async_guard.sinks import Sink
@@ -85,6 +88,11 @@ class Guard:
             got_request_exception.connect(self._request_failed, dispatch_uid="async_guard")
             self._signal.install()
             self._end_with_children()
+            try:
+                switch.set(self._settings.AUTO_RETRY)
+            except BaseException:
+                self.uninstall()
+                raise
 
     def _configure(self, settings: Settings) -> None:
         self._settings = settings
@@ -103,6 +111,7 @@ class Guard:
         with self._lock:
             if not self.installed:
                 return
+            switch.set(OFF)
             self._probe.uninstall()
             self._stopwatch.restore()
             self._signal.uninstall()
@@ -210,8 +219,18 @@ class Guard:
         hit = self._hit(problem, frame, type(error).__name__, is_full=is_full)
         pending = PendingHit(hit, error, is_full=is_full, innermost=problem.innermost)
         self._pending.add(pending)
+        if watch.codes and isinstance(error, SynchronousOnlyOperation):
+            self._hold(pending, problem, frame)
         if pending.strong is not None:
             asyncio.get_running_loop().call_soon(self._safely, self._pending.settle, pending)
+
+    def _hold(self, pending: PendingHit, problem: Problem, frame: FrameType) -> None:
+        """Have the hit wait for the retry, if the call that it is part of may be run again."""
+        holder = watch.holder_of(frame)
+        if holder is not None:
+            pending.holder, pending.problem = holder, problem
+            pending.cause = cause_of(problem.access, frame, holder)
+            watch.hold(pending)
 
     def _allowed(self, frame: FrameType) -> None:
         stack = read_stack(frame)
@@ -337,6 +356,41 @@ class Guard:
         """Return whether the hit is to be logged in full, and the hit."""
         is_full = self._admit(problem)
         return is_full, self._hit(problem, frame, None, is_full=is_full)
+
+    def note_breaker(self, event: str, fingerprint: str) -> None:
+        """Log that the retries of a fingerprint were stopped, or go on."""
+        verb = "stopped" if event.endswith("opened") else "go on"
+        keys = {
+            "message": f"The retries of {fingerprint} {verb}.",
+            "async_guard.version": package_version(),
+            "async_guard.fingerprint": fingerprint,
+        }
+        self._courier.start()
+        self._safely(self._courier.note, event, "warning", keys)
+
+    def release(self, pending: PendingHit, outcome: str | None, how: Any = None) -> None:
+        """
+        Let go of a held hit.
+
+        Args:
+            outcome: how it ended; None: as its exception does.
+            how: keyword arguments of ``Hit`` about the retry.
+        """
+        if how and pending.is_full:
+            pending.hit = replace(pending.hit, **how)
+        self._safely(self._pending.release, pending, outcome)
+
+    def tell_again(self, problem: Problem, hit: Hit, outcome: str, times: int, how: Any) -> None:
+        """Pass on *times* hits that are as *hit* was."""
+        if not self.installed:
+            return
+        is_full = self._admit(problem)
+        again = replace(hit, count=times, hit_id=uuid.uuid4().hex, **how) if is_full else hit
+        operation, context = origin.current.get(), contextvars.copy_context() if is_full else None
+        if not is_full:
+            self._safely(lambda: self._courier.limiter.count(again, outcome, times))
+        else:
+            self.tell(again, outcome, is_full=True, context=context, operation=operation)
 
     def tell(self, hit: Hit, outcome: str, **how: Any) -> None:
         """Pass on a hit whose outcome is known."""

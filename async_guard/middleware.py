@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from async_guard import origin
 from async_guard.guard import guard
 from async_guard.origin import Operation
-from async_guard.retry.modes import driven
+from async_guard.retry.modes import driven, switch
 
 
 class AsyncGuardMiddleware:
@@ -44,7 +44,10 @@ class AsyncGuardMiddleware:
         operation = Operation(request)
         token = origin.current.set(operation)
         try:
-            return cast("HttpResponseBase", await driven(self.get_response(request)))
+            response = await driven(self.get_response(request))
+            if switch.drive_stream is not None and getattr(response, "is_async", False):
+                response.streaming_content = switch.drive_stream(response.streaming_content)
+            return cast("HttpResponseBase", response)
         finally:
             origin.current.reset(token)
             close(operation)

@@ -11,7 +11,7 @@ import contextvars
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from async_guard import origin
@@ -26,17 +26,21 @@ class PendingHit:
     """A hit whose end is not known yet."""
 
     __slots__ = (
+        "cause",
         "context",
         "error",
         "escaped",
         "hit",
+        "holder",
         "innermost",
         "is_full",
         "key",
         "operation",
+        "problem",
         "since",
         "strong",
         "task",
+        "verdict",
     )
 
     def __init__(
@@ -53,6 +57,13 @@ class PendingHit:
         self.task = getattr(task.get_coro(), "cr_code", None) if task is not None else None
         self.escaped = SWALLOWED if answers or _is_gathered(task) else RAISED
         self.context = contextvars.copy_context() if is_full else None
+        self.holder: FrameType | None = None
+        """The call that answers for it: how it ends is not for the exception to say."""
+        self.verdict: str | None = None
+        """How the exception of a held hit ended."""
+        self.problem: Any = None
+        self.cause: str | None = None
+        """The relation that was read of the object that a held call is about."""
         self.strong: BaseException | None = None
         try:
             self.error: Any = weakref.ref(error)
@@ -106,11 +117,26 @@ class PendingHits:
     def died(self, error: BaseException) -> None:
         """Settle the hit of *error*, which is about to be freed."""
         pending = self._pending.pop(id(error), None)
-        if pending is not None:
-            self._deliver(pending, pending.outcome(error))
+        if pending is None:
+            return
+        outcome = pending.outcome(error)
+        if pending.holder is None:
+            self._deliver(pending, outcome)
+        else:
+            pending.verdict = outcome
+
+    def release(self, pending: PendingHit, outcome: str | None) -> None:
+        """Nobody holds the hit any more: end it as *outcome*, or as any other."""
+        pending.holder = None
+        if pending.verdict is not None:
+            self._deliver(pending, outcome or pending.verdict)
+        elif outcome is not None:
+            self.settle(pending, outcome)
 
     def settle(self, pending: PendingHit, outcome: str | None = None) -> None:
         """End a hit, as *outcome* or as far as its exception tells now; once."""
+        if pending.holder is not None:
+            return
         if self._pending.get(pending.key) is pending:  # ids are given again
             del self._pending[pending.key]
             error = pending.the_error()

@@ -27,6 +27,7 @@ from async_guard import origin
 from async_guard.courier import told
 from async_guard.guard import guard
 from async_guard.origin import Operation
+from async_guard.retry.modes import switch
 from async_guard.settings import FORCE, get_settings
 
 # The extension may be one instance for all requests, so nothing is kept on it
@@ -42,6 +43,8 @@ class AsyncGuardExtension(SchemaExtension):
             return
         outer = origin.current.get()
         execution = self.execution_context
+        if switch.machine is not None:
+            switch.machine.wrap(execution.schema._schema)
         operation = Operation(outer.request if outer else None, graphql=execution, outer=outer)
         if is_exposed():
             operation.exposed = []

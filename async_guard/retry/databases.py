@@ -16,7 +16,7 @@ import inspect
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ContextDecorator, ExitStack
+from contextlib import ContextDecorator, ExitStack, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -29,9 +29,10 @@ from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 from django.utils.asyncio import async_unsafe
 
 from async_guard.access import learn, read_atomic, read_compiler, read_unsafe
+from async_guard.deaf import Deafness
 from async_guard.probe import Seam, patched
 from async_guard.retry.call import Call
-from async_guard.retry.report import Reporter
+from async_guard.retry.report import REFUSED, Reporter
 from async_guard.retry.resume import Driven, current_drive, hop, wait_for
 
 ROWS = 100
@@ -118,7 +119,7 @@ class Databases:
                     self._undo.enter_context(patched(Seam(owner, name, self._unsafe)))
 
     def _unsafe(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        func = original
+        func, carry_out = original, self._carry_out
         is_access = original.__name__ not in _UNMARKED
 
         @functools.wraps(original)
@@ -127,11 +128,10 @@ class Databases:
             if drive is None:
                 return func(*args, **kwargs)
             call = Call(_bound(func, kwargs), args)
-            if is_access:
-                if not self._carry_out(drive, call, args[0]):
-                    return func(*args, **kwargs)
-            else:
+            if not is_access:
                 wait_for(call)
+            else:
+                carry_out(drive, call, args[0])
             return _resumable(call.outcome())
 
         learn(hopping, read_unsafe)
@@ -150,8 +150,7 @@ class Databases:
             call = Call(
                 functools.partial(original, **kwargs) if kwargs else original, (self, *args)
             )
-            if not carry_out(drive, call, self.connection):
-                return original(self, *args, **kwargs)
+            carry_out(drive, call, self.connection)
             return _resumable(call.outcome())
 
         learn(execute_sql, read_compiler)
@@ -166,8 +165,7 @@ class Databases:
             connection = connections[atomic.using or DEFAULT_DB_ALIAS]
             call = Call(original, (atomic,))
             try:
-                if not self._carry_out(drive, call, connection):
-                    return original(atomic)
+                self._carry_out(drive, call, connection)
             except CancelledError:
                 if call.succeeded:  # nobody else will end it
                     atomic.__exit__(*sys.exc_info())
@@ -180,16 +178,21 @@ class Databases:
         learn(__enter__, read_atomic)
         return __enter__
 
-    def _carry_out(self, drive: Driven, call: Call, connection: Any) -> bool:
-        """Wait for *call* and report it; False: it is not to be carried out."""
+    def _carry_out(self, drive: Driven, call: Call, connection: Any) -> None:
+        """Wait for *call* and report it, or make it here, so that Django refuses it."""
         report = self._reporter.noticed(sys._getframe(1), drive.flow, connection)
-        if report is None:
-            return False
+        if report is None or report is REFUSED:
+            drive.is_refused = True
+            try:
+                with Deafness() if report is REFUSED else nullcontext():
+                    call.run()
+            finally:
+                drive.is_refused = False
+            return
         try:
             wait_for(call)
         finally:
             report(call)
-        return True
 
 
 def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:

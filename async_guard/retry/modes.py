@@ -27,6 +27,8 @@ class Switch:
         self.mode = OFF
         self.drive: Callable[[Any], Awaitable[Any]] | None = None
         """Awaits a coroutine so that its calls may wait; None unless ``resume``."""
+        self.drive_stream: Callable[[Any], Any] | None = None
+        """The same for an asynchronous generator."""
 
     def set(self, mode: str) -> None:
         """
@@ -44,10 +46,10 @@ class Switch:
             if self._machine is not None:
                 self._machine.uninstall()
             self._machine = machine
-            self.mode, self.drive = OFF, None
+            self.mode, self.drive, self.drive_stream = OFF, None, None
             if machine is not None:
                 machine.install()
-                self.drive = machine.drive
+                self.drive, self.drive_stream = machine.drive, machine.drive_stream
             self.mode = mode
 
     @property

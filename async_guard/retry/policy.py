@@ -60,9 +60,9 @@ class Policy:
         self._deny = settings.RETRY_DENY
         self.breakers = Breakers(settings)
 
-    def allows(self, problem: Problem, frame: FrameType | None, field: str | None = None) -> bool:
+    def permits(self, problem: Problem, frame: FrameType | None, field: str | None = None) -> bool:
         """
-        Tell whether an access may be carried out in the worker.
+        Tell whether the project lets an access be carried out in the worker.
 
         Args:
             frame: where it is made; None where marks were looked at already.
@@ -70,8 +70,10 @@ class Policy:
         """
         if _never and frame is not None and _is_marked(frame):
             return False
-        if (self._allow or self._deny) and not self._names_allow(problem, frame, field):
-            return False
+        return not (self._allow or self._deny) or self._names_allow(problem, frame, field)
+
+    def admits(self, problem: Problem) -> bool:
+        """Tell whether the breaker lets a retry through."""
         return self.breakers.admit(problem.fingerprint)
 
     def _names_allow(self, problem: Problem, frame: FrameType | None, field: str | None) -> bool:

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from async_guard import origin
+from async_guard.access import cause_of
 from async_guard.deaf import Deafness, is_deaf
 from async_guard.guard import guard
 from async_guard.hit import SYNC_ORM, TRANSACTION_ACROSS_AWAIT, Hit
@@ -17,8 +18,11 @@ from async_guard.problem import Problem
 from async_guard.retry.call import Call
 from async_guard.retry.flow import Flow
 from async_guard.retry.policy import Policy, is_failure
+from async_guard.retry.rerun import Rerunner
+from async_guard.retry.watch import watch
 
 RESUME = "resume"
+REFUSED = object()
 
 
 @dataclass(slots=True)
@@ -45,15 +49,19 @@ def _untold(call: Call) -> None:
 class Reporter:
     """Notices the accesses of driven coroutines, and decides which are carried out."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, rerunner: Rerunner, most: int) -> None:
         self._policy = policy
+        self._rerunner = rerunner
+        self._waiting = 0
+        self._most = most
 
     def noticed(self, frame: FrameType, flow: Flow, connection: Any) -> Any:
         """
         Describe an access.
 
         Returns:
-            What to call with the ``Call`` when it ended; None: it is not to be carried out.
+            What to call with the ``Call`` when it ended. ``REFUSED``: it is not carried out, and
+            that is told. None: it is not carried out, and nothing is told yet.
         """
         if not guard.installed:
             return None
@@ -66,19 +74,33 @@ class Reporter:
         problem = guard.problem_of(SYNC_ORM, frame)
         if problem is None:
             return _untold
+        if not self._policy.permits(problem, frame):
+            return None
         if not flow.may_use(connection):
             self.tell(guard.problem_of(TRANSACTION_ACROSS_AWAIT, frame), frame, RETRY_REFUSED)
-            return None
-        if not self._policy.allows(problem, frame):
-            return None
+            return REFUSED
+        if self._waiting >= self._most or not self._policy.admits(problem):
+            self.tell(problem, frame, RETRY_REFUSED)
+            return REFUSED
         is_full, hit = guard.describe(problem, frame)
+        if watch.codes:
+            self._learn(problem, hit, frame)
         context = contextvars.copy_context() if is_full else None
+        self._waiting += 1
         return Notice(
             self, problem, hit, is_full, context, origin.current.get(), time.perf_counter()
         )
 
+    def _learn(self, problem: Problem, hit: Hit, frame: FrameType) -> None:
+        """Send the field's next calls to the worker at once, where they share hops and queries."""
+        holder = watch.holder_of(frame)
+        plan = holder.f_locals.get("plan") if holder is not None else None
+        if holder is not None and plan is not None and plan.route is None:
+            self._rerunner.learn(plan, problem, hit, cause_of(problem.access, frame, holder))
+
     def ended(self, notice: Notice, call: Call) -> None:
         """Tell of an access that was carried out, or failed where the database did."""
+        self._waiting -= 1
         took = time.perf_counter() - notice.since
         failed = is_failure(call.error)
         self._policy.ended(notice.problem, took, failed=failed)

@@ -42,6 +42,8 @@ class Driven(Coroutine[Any, Any, Any]):
         self.told: Any = None
         """The one whose wait was told."""
         self.is_closing = False
+        self.is_refused = False
+        """A call was refused: it is made where it stands, so that Django says so."""
         self._coro = coro
         self._step: Step | None = None
         self._wait: Coroutine[Any, Any, None] | None = None
@@ -137,7 +139,7 @@ def _instance(kind: Any, value: Any, trace: Any) -> BaseException:
 def current_drive() -> Driven | None:
     """Return what runs now if it can wait for the worker, else None."""
     step = getcurrent()
-    return step.drive if type(step) is Step else None
+    return step.drive if type(step) is Step and not step.drive.is_refused else None
 
 
 def is_resumable() -> bool:
@@ -178,11 +180,11 @@ async def driven(coro: Coroutine[Any, Any, Any]) -> Any:
         return await Driven(coro, flow)
 
 
-async def driven_call(function: Callable[[], Any]) -> Any:
+async def driven_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Return what a synchronous *function* returns; its calls may wait."""
 
     async def call() -> Any:
-        return function()
+        return function(*args, **kwargs)
 
     return await driven(call())
 
@@ -215,6 +217,8 @@ class DrivenGenerator(AsyncGenerator[Any, Any]):
             await self._driven(close(), is_last=True)
 
     async def _driven(self, awaitable: Awaitable[Any], *, is_last: bool = False) -> Any:
+        if is_resumable():
+            return await awaitable
         async with entered(self._flow) as flow:
             try:
                 return await Driven(_awaited(awaitable), flow)

@@ -1,0 +1,160 @@
+"""
+Has a schema's synchronous resolvers run again where they may: wraps ``GraphQLField.resolve``, once.
+
+Whatever Strawberry makes of a field, permissions and extensions included, is in that one function,
+so all of it runs in the worker, and no check is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from graphql import GraphQLObjectType, GraphQLSchema, get_named_type, is_list_type, is_non_null_type
+
+from async_guard.retry.policy import NEVER, SAFE, mark_of
+from async_guard.retry.rerun import NOT_RETRIED, Plan, Rerunner, evaluated
+from async_guard.retry.watch import watch
+
+DEFINITION = "strawberry-definition"
+
+
+class Fields:
+    """The wrapped fields of all schemas."""
+
+    def __init__(self, rerunner: Rerunner) -> None:
+        self._rerunner = rerunner
+        self._wrapped: weakref.WeakKeyDictionary[GraphQLSchema, list[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def wrap(self, schema: GraphQLSchema) -> None:
+        """Wrap what may be run again; nothing if that was done before."""
+        if schema in self._wrapped:
+            return
+        wrapped = self._wrapped[schema] = []
+        effects = set(effect_types(schema))
+        for owner in schema.type_map.values():
+            if not isinstance(owner, GraphQLObjectType) or owner.name.startswith("__"):
+                continue
+            for name, field in owner.fields.items():
+                for held, attribute, wrapper in self._wrappers(owner, name, field, effects):
+                    wrapped.append((held, attribute, vars(held).get(attribute)))
+                    setattr(held, attribute, wrapper)
+
+    def unwrap(self) -> None:
+        """Give every field its own resolver back."""
+        while self._wrapped:
+            _, wrapped = self._wrapped.popitem()
+            for held, attribute, original in reversed(wrapped):
+                if original is None:
+                    delattr(held, attribute)
+                else:
+                    setattr(held, attribute, original)
+
+    def _wrappers(
+        self, owner: GraphQLObjectType, name: str, field: Any, effects: set[GraphQLObjectType]
+    ) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+        """Yield what is to be replaced for a field: object, attribute, replacement."""
+        definition = field.extensions.get(DEFINITION)
+        if definition is None or field.resolve is None:
+            return
+        if not definition.is_async:
+            plan = _plan(owner, name, field, definition, has_effects=owner in effects)
+            if plan is not None:
+                yield field, "resolve", self._wrapper(plan)
+            return
+        for permission in _sync_permissions(definition):
+            check = Plan(f"{owner.name}.{name}", permission.has_permission)
+            yield permission, "has_permission", functools.partial(self._rerunner.attempt_call, check)
+
+    def _wrapper(self, plan: Plan) -> Callable[..., Any]:
+        rerunner, resolve, is_list = self._rerunner, plan.resolve, plan.is_list
+
+        def resolved(source: Any, info: Any, **kwargs: Any) -> Any:
+            if plan.route is not None:
+                answer = rerunner.routed(plan, plan.route, (source, info), kwargs)
+                if answer is not NOT_RETRIED:
+                    return answer
+            before = watch.count
+            try:
+                result = resolve(source, info, **kwargs)
+                if is_list and type(result) is not list:
+                    result = evaluated(result)
+            except Exception as error:
+                if watch.count == before:
+                    raise
+                answer = rerunner.settle(plan, sys._getframe(), (source, info), kwargs, None, error)
+                if answer is NOT_RETRIED:
+                    raise
+                return answer
+            if watch.count == before:
+                return result
+            answer = rerunner.settle(plan, sys._getframe(), (source, info), kwargs, result, None)
+            return result if answer is NOT_RETRIED else answer
+
+        watch.codes.add(resolved.__code__)
+        return functools.update_wrapper(resolved, resolve)
+
+
+def _sync_permissions(definition: Any) -> Iterator[Any]:
+    """
+    Yield the permissions of an asynchronous field that ask synchronously.
+
+    Strawberry awaits what they return if it can be awaited.
+    """
+    for extension in definition.extensions:
+        for permission in getattr(extension, "permissions", ()):
+            if not inspect.iscoroutinefunction(permission.has_permission):
+                yield permission
+
+
+def _plan(
+    owner: GraphQLObjectType, name: str, field: Any, definition: Any, *, has_effects: bool
+) -> Plan | None:
+    """Return how the resolver may be run again; None: never."""
+    resolver = definition.base_resolver
+    mark = mark_of(resolver.wrapped_func) if resolver is not None else None
+    if mark == NEVER or (has_effects and mark != SAFE):
+        return None
+    return Plan(f"{owner.name}.{name}", field.resolve, is_list=_is_list(field.type))
+
+
+def _is_list(graphql_type: Any) -> bool:
+    return is_list_type(graphql_type.of_type if is_non_null_type(graphql_type) else graphql_type)
+
+
+def effect_types(schema: GraphQLSchema) -> Iterator[GraphQLObjectType]:
+    """
+    Yield the types whose fields have effects: the mutation root, and the namespaces below it.
+
+    A namespace (``mutation { auth { login } }``) is what a root field without arguments gives,
+    if each of its fields has a resolver: it holds no data, so it is no payload.
+    """
+    todo = [schema.mutation_type] if schema.mutation_type is not None else []
+    seen = set(todo)
+    while todo:
+        owner = todo.pop()
+        yield owner
+        for field in owner.fields.values():
+            inner = get_named_type(field.type)
+            if (
+                isinstance(inner, GraphQLObjectType)
+                and inner not in seen
+                and not field.args
+                and _is_namespace(inner)
+            ):
+                seen.add(inner)
+                todo.append(inner)
+
+
+def _is_namespace(owner: GraphQLObjectType) -> bool:
+    origin = getattr(owner.extensions.get(DEFINITION), "origin", None)
+    if hasattr(origin, "__strawberry_django_definition__"):
+        return False
+    definitions = [field.extensions.get(DEFINITION) for field in owner.fields.values()]
+    return all(each is not None and each.base_resolver is not None for each in definitions)

@@ -1,0 +1,244 @@
+"""
+Runs a synchronous call again, in the worker thread, where Django refused the first run.
+
+For calls that may run twice. What the first run raised or returned is not the answer then; what
+the second gives is, also where it is an exception such as a permission that was denied.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db.models import QuerySet
+from django.db.models.manager import BaseManager
+
+from async_guard.guard import guard
+from async_guard.hit import Hit
+from async_guard.outcome import HANDLED, RETRIED, RETRY_FAILED, RETRY_REFUSED
+from async_guard.pending import PendingHit
+from async_guard.problem import Problem
+from async_guard.retry.hops import Hop, Hops, Job
+from async_guard.retry.policy import Policy, is_failure
+from async_guard.retry.routes import Route, known
+from async_guard.retry.watch import watch
+from async_guard.settings import Settings
+
+NOT_RETRIED = object()
+RERUN = "rerun"
+
+
+class Plan:
+    """One function that may be run again, such as a field's resolver."""
+
+    __slots__ = ("is_list", "name", "resolve", "route")
+
+    def __init__(
+        self,
+        name: str,
+        resolve: Callable[..., Any],
+        *,
+        is_list: bool = False,
+    ) -> None:
+        self.name = name
+        """``Type.field``, or what the function is called."""
+        self.resolve = resolve
+        self.is_list = is_list
+        """What it returns is iterated later, so it is evaluated in the worker."""
+        self.route: Route | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The first run of a call, in the loop."""
+
+    hits: list[PendingHit]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Rerunner:
+    """The reruns of a process."""
+
+    def __init__(self, policy: Policy, settings: Settings) -> None:
+        self._policy = policy
+        self._lasts_s = settings.RETRY_ROUTE_S
+        watch.codes.add(self.attempt.__func__.__code__)  # type: ignore[attr-defined]
+        known.most = settings.MAX_FINGERPRINTS
+        self._hops = Hops(
+            size=settings.RETRY_HOP_SIZE,
+            most=settings.RETRY_QUEUE_SIZE,
+            batching=settings.RETRY_BATCHING,
+        )
+
+    def attempt_call(self, plan: Plan, *args: Any, **kwargs: Any) -> Any:
+        """Run *plan* with these arguments, see ``attempt``."""
+        return self.attempt(plan, args, kwargs)
+
+    def attempt(self, plan: Plan, args: Any, kwargs: Any) -> Any:
+        """Run *plan* in the loop; return its result, or a ``Job`` where that is to be awaited."""
+        source = args[0] if args else None  # noqa: F841 - read from this frame, see cause_of()
+        if plan.route is not None:
+            answer = self.routed(plan, plan.route, args, kwargs)
+            if answer is not NOT_RETRIED:
+                return answer
+        before = watch.count
+        try:
+            result = plan.resolve(*args, **kwargs)
+            if plan.is_list and type(result) is not list:
+                result = evaluated(result)
+        except Exception as error:
+            if watch.count == before:
+                raise
+            answer = self.settle(plan, sys._getframe(), args, kwargs, None, error)
+            if answer is NOT_RETRIED:
+                raise
+            return answer
+        if watch.count == before:
+            return result
+        answer = self.settle(plan, sys._getframe(), args, kwargs, result, None)
+        return result if answer is NOT_RETRIED else answer
+
+    # --- after a run in the loop -----------------------------------------------------------------
+
+    def settle(
+        self, plan: Plan, frame: FrameType, args: Any, kwargs: Any, result: Any, error: Any
+    ) -> Any:
+        """
+        Decide what becomes of a call in which there were hits.
+
+        Returns:
+            What is to be awaited, or ``NOT_RETRIED``.
+        """
+        attempt = Attempt(watch.claim(frame), result, error)
+        if not self._is_wanted(plan, attempt):
+            return NOT_RETRIED
+        first = attempt.hits[0]
+        self.learn(plan, first.problem, first.hit, first.cause)
+        return self._hops.submit(self._job(plan, args, kwargs, attempt, first.cause))
+
+    def _is_wanted(self, plan: Plan, attempt: Attempt) -> bool:
+        hits = attempt.hits
+        outcome = None
+        if not hits or all(each.verdict == HANDLED for each in hits) or not plan.may_rerun():
+            wanted = False
+        else:
+            wanted = all(self._policy.allows(each.problem, None, plan.name) for each in hits)
+            if wanted and not self._hops.has_room():
+                wanted, outcome = False, RETRY_REFUSED
+        if not wanted:
+            for each in hits:
+                guard.release(each, outcome)
+        return wanted
+
+    # --- a call that is known to need the worker -------------------------------------------------
+
+    def routed(self, plan: Plan, route: Route, args: Any, kwargs: Any) -> Any:
+        """Return what is to be awaited instead of a run in the loop; or ``NOT_RETRIED``."""
+        if route.is_over():
+            known.forget(route)
+            return NOT_RETRIED
+        if not self._policy.admits(route.problem) or not self._hops.has_room():
+            return NOT_RETRIED
+        route.uses += 1
+        return self._hops.submit(self._job(plan, args, kwargs, None, route.relation))
+
+    def learn(self, plan: Plan, problem: Problem, hit: Hit, cause: str | None) -> None:
+        """Send the plan's next calls to the worker at once."""
+        if plan.route is None and self._lasts_s:
+            known.learn(Route(plan, problem, hit, cause, self._lasts_s))
+
+    def _job(
+        self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt | None, relation: str | None
+    ) -> Job:
+        call = partial(run_again, plan, args, kwargs)
+        ended = partial(self._ended, plan, args, kwargs, attempt)
+        return Job(call, ended, source=args[0] if args else None, relation=relation)
+
+    # --- after the run in the worker -------------------------------------------------------------
+
+    def _ended(
+        self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt | None, job: Job, hop: Hop
+    ) -> None:
+        error = job.call.error
+        failed = isinstance(error, SynchronousOnlyOperation) or is_failure(error)
+        if failed and attempt is None and plan.route is not None:
+            attempt = self._first_run(plan, args, kwargs)
+        self._tell(plan, attempt, job, hop, failed=failed)
+        if failed and attempt is not None:
+            _answer_as_before(job.future, attempt, error)
+        elif isinstance(error, StopIteration):  # a Future takes none
+            job.future.set_exception(RuntimeError("a resolver raised StopIteration"))
+        elif error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(job.call.result)
+
+    def _first_run(self, plan: Plan, args: Any, kwargs: Any) -> Attempt:
+        """Run in the loop what a route had kept from it: its answer is the original one."""
+        run = _in_loop
+        watch.codes.add(run.__code__)
+        return run(plan, args, kwargs)
+
+    def _tell(
+        self, plan: Plan, attempt: Attempt | None, job: Job, hop: Hop, *, failed: bool
+    ) -> None:
+        took = job.took_s()
+        how = {
+            "retry_strategy": RERUN,
+            "retry_duration_ms": round(took * 1000, 3),
+            "retry_hop_size": len(hop.jobs),
+            "retry_batched": job.batched,
+            "retry_queries": hop.queries,
+        }
+        outcome = RETRY_FAILED if failed else RETRIED
+        for each in attempt.hits if attempt is not None else ():
+            self._policy.ended(each.problem, took, failed=failed)
+            guard.release(each, outcome, how)
+        route = plan.route
+        if attempt is None and route is not None and not failed:
+            self._policy.ended(route.problem, took / len(hop.jobs), failed=False)
+            hop.tell_later(route, partial(self._tell_routed, plan, route, how))
+
+    def _tell_routed(self, plan: Plan, route: Route, how: dict[str, Any], times: int) -> None:
+        """Tell once of all the calls of a hop that took one route."""
+        guard.tell_again(route.problem, route.hit, RETRIED, times, how)
+
+
+def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:
+    frame = sys._getframe()
+    try:
+        result = plan.resolve(*args, **kwargs)
+    except Exception as error:
+        return Attempt(watch.claim(frame), None, error)
+    return Attempt(watch.claim(frame), result)
+
+
+def _answer_as_before(future: Any, attempt: Attempt, error: BaseException | None) -> None:
+    """Give the answer that there would be without a retry; the retry's error is attached."""
+    if attempt.error is None:
+        future.set_result(attempt.result)
+        return
+    attempt.error.__context__ = error
+    future.set_exception(attempt.error)
+
+
+def run_again(plan: Plan, args: Any, kwargs: Any) -> Any:
+    """Carry out the call in the worker, with all that it would do later."""
+    result = plan.resolve(*args, **kwargs)
+    return evaluated(result) if plan.is_list else result
+
+
+def evaluated(result: Any) -> Any:
+    """Fetch the rows that *result* would fetch while it is iterated."""
+    if isinstance(result, BaseManager):
+        result = result.all()
+    if isinstance(result, QuerySet):
+        result._fetch_all()
+        return result
+    return list(result) if isinstance(result, Iterator) else result
