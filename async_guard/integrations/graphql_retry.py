@@ -69,8 +69,9 @@ class Fields:
                 yield field, "resolve", self._wrapper(plan)
             return
         for permission in _sync_permissions(definition):
-            check = Plan(f"{owner.name}.{name}", permission.has_permission)
-            yield permission, "has_permission", functools.partial(self._rerunner.attempt_call, check)
+            plan = Plan(f"{owner.name}.{name}", permission.has_permission)
+            attempt = functools.partial(self._rerunner.attempt_call, plan)
+            yield permission, "has_permission", attempt
 
     def _wrapper(self, plan: Plan) -> Callable[..., Any]:
         rerunner, resolve, is_list = self._rerunner, plan.resolve, plan.is_list
