@@ -95,9 +95,11 @@ def read_key(frame: FrameType | None) -> tuple[Any, ...]:
     if frame is None:
         return ()
     scope = frame.f_locals
-    subject = scope.get("self")
-    model = getattr(subject, "model", None) or type(scope.get("instance") or subject)
-    field = getattr(subject, "field", None) or getattr(subject, "related", None)
+    subject, instance = scope.get("self"), scope.get("instance")
+    model, field = type(subject if instance is None else instance), None
+    if label(type(subject)) is None:  # not a row: its attributes would be loaded
+        model = getattr(subject, "model", None) or model
+        field = getattr(subject, "field", None) or getattr(subject, "related", None)
     return id(frame.f_code), id(model), id(field), scope.get("name")
 
 

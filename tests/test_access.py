@@ -1,0 +1,37 @@
+"""What is read from Django's frames."""
+
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from async_guard.access import read_key
+from tests.testapp.models import Film
+
+
+def frame_of(self: Any, instance: Any = None) -> FrameType:
+    return sys._getframe()
+
+
+@pytest.mark.parametrize("name", ["model", "field", "related"])
+def test_attributes_of_a_row_are_left_alone(name, monkeypatch):
+    """
+    A column or a relation may have any name: to look at it would be an access of its own.
+    """
+    monkeypatch.setattr(Film, name, property(lambda film: pytest.fail("loaded")), raising=False)
+
+    key = read_key(frame_of(Film()))
+
+    assert key == (id(frame_of.__code__), id(Film), id(None), None)
+
+
+def test_a_row_is_not_asked_whether_it_is_true(monkeypatch):
+    """
+    ``__bool__`` and ``__len__`` of a model may count rows.
+    """
+    monkeypatch.setattr(Film, "__len__", lambda film: pytest.fail("counted"), raising=False)
+
+    key = read_key(frame_of(object(), Film()))
+
+    assert key == (id(frame_of.__code__), id(Film), id(None), None)
