@@ -392,6 +392,18 @@ class Guard:
         else:
             self.tell(again, outcome, is_full=True, context=context, operation=operation)
 
+    def wants(self, operation: Operation | None) -> bool:
+        """Tell whether somebody wants the hits of *operation* in full although they are counted."""
+        exposed = operation is not None and operation.exposed is not None
+        return exposed or self._courier.wants_all
+
+    def count(self, hit: Hit, outcome: str) -> None:
+        """Count a hit whose outcome is known."""
+        with Deafness():
+            self._courier.limiter.count(hit, outcome)
+            if self._courier.is_closing:
+                self._courier.summarise_soon()
+
     def tell(self, hit: Hit, outcome: str, **how: Any) -> None:
         """Pass on a hit whose outcome is known."""
         self._safely(lambda: self._courier.deliver(hit, outcome, **how))

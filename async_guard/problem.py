@@ -39,7 +39,7 @@ FINGERPRINT_VERSION = 1
 _LITERAL = re.compile(r"""("[^"]*"|'[^']*'|\b\d+(\.\d+)?\b)""")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Problem:
     """One line of code that accesses one thing."""
 

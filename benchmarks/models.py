@@ -30,3 +30,16 @@ class Book(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Portrait(models.Model):
+    author = models.OneToOneField(Author, on_delete=models.CASCADE, related_name="portrait")
+    painter = models.CharField(max_length=50)
+
+    objects: ClassVar[models.Manager[Portrait]] = models.Manager()
+
+    class Meta:
+        app_label = "benchmarks"
+
+    def __str__(self) -> str:
+        return self.painter

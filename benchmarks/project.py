@@ -47,17 +47,19 @@ def set_up(*apps: str, async_guard: Mapping[str, Any] = DEFAULT_ASYNC_GUARD) -> 
 def _create_tables() -> None:
     from django.db import connection
 
-    from benchmarks.models import Author, Book
+    from benchmarks.models import Author, Book, Portrait
 
     with connection.schema_editor() as editor:
         editor.create_model(Author)
         editor.create_model(Book)
+        editor.create_model(Portrait)
 
 
 def _fill_tables() -> None:
-    from benchmarks.models import Author, Book
+    from benchmarks.models import Author, Book, Portrait
 
     authors = Author.objects.bulk_create(Author(name=f"Author {n}") for n in range(ROWS))
     Book.objects.bulk_create(
         Book(title=f"Book {number}", author=author) for number, author in enumerate(authors)
     )
+    Portrait.objects.bulk_create(Portrait(author=author, painter="Ada") for author in authors)

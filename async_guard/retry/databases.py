@@ -171,7 +171,7 @@ class Databases:
                     atomic.__exit__(*sys.exc_info())
                 raise
             entered = call.outcome()
-            drive.held.append((atomic, connection))
+            drive.held = [*(drive.held or ()), (atomic, connection)]
             drive.flow.hold(connection)
             return entered
 
@@ -203,13 +203,13 @@ def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __exit__(atomic: Any, *error: Any) -> Any:
         drive = current_drive()
-        held = drive and next((each for each in drive.held if each[0] is atomic), None)
+        held = drive and next((each for each in drive.held or () if each[0] is atomic), None)
         if drive is None or _decorates_async(sys._getframe(1)):
             return original(atomic, *error)
         try:
             return hop(original, atomic, *error)
         finally:
-            if held:
+            if held and drive.held:
                 drive.held.remove(held)
                 drive.flow.release(held[1])
 

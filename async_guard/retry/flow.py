@@ -71,6 +71,7 @@ def nothing(*args: object) -> None:
 
 
 on_enter: Callable[[], None] = nothing
+on_exit: Callable[[], None] = nothing
 on_await: Callable[[Any], None] = nothing
 
 
@@ -101,6 +102,7 @@ async def entered(flow: Flow | None = None) -> AsyncIterator[Flow]:
                 await mine.close()
         finally:
             _reset(current, token)
+            on_exit()
             if own is not None:
                 _reset(SyncToAsync.thread_sensitive_context, own)
 

@@ -39,12 +39,13 @@ class Machine:
             self.drive = resume.driven
             self.drive_stream = resume.DrivenGenerator
             self._tasks = tasks
+            self._flow_closed = resume.flow_closed
 
     def install(self) -> None:
         if self._databases is not None:
             self._databases.install()
             self._strawberry = _patched_strawberry()
-            flow.on_enter = self._tasks.watch
+            flow.on_enter, flow.on_exit = self._tasks.watch, self._flow_closed
             flow.on_await = self._reporter.awaited
 
     def uninstall(self) -> None:
@@ -56,7 +57,7 @@ class Machine:
             self._strawberry.close()
             self._databases.uninstall()
             self._tasks.restore()
-            flow.on_enter, flow.on_await = flow.nothing, flow.nothing
+            flow.on_enter = flow.on_exit = flow.on_await = flow.nothing
 
     @staticmethod
     def plan_of(function: Any) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import time
+import weakref
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
@@ -31,7 +32,7 @@ class Notice:
 
     reporter: Reporter
     problem: Problem
-    hit: Hit | None
+    hit: Hit
     is_full: bool
     context: contextvars.Context | None
     operation: Any
@@ -53,6 +54,7 @@ class Reporter:
         self._policy = policy
         self._rerunner = rerunner
         self._waiting = 0
+        self._without_plan: weakref.WeakSet[Problem] = weakref.WeakSet()
         self._most = most
 
     def noticed(self, frame: FrameType, flow: Flow, connection: Any) -> Any:
@@ -83,7 +85,7 @@ class Reporter:
             self.tell(problem, frame, RETRY_REFUSED)
             return REFUSED
         is_full, hit = guard.describe(problem, frame)
-        if watch.codes:
+        if problem not in self._without_plan:
             self._learn(problem, hit, frame)
         context = contextvars.copy_context() if is_full else None
         self._waiting += 1
@@ -94,6 +96,8 @@ class Reporter:
     def _learn(self, problem: Problem, hit: Hit, frame: FrameType) -> None:
         """Send the field's next calls to the worker at once, where they share hops and queries."""
         holder = watch.holder_of(frame)
+        if holder is None:
+            self._without_plan.add(problem)  # to look for one takes time
         plan = holder.f_locals.get("plan") if holder is not None else None
         if holder is not None and plan is not None and plan.route is None:
             self._rerunner.learn(plan, problem, hit, cause_of(problem.access, frame, holder))
@@ -104,20 +108,20 @@ class Reporter:
         took = time.perf_counter() - notice.since
         failed = is_failure(call.error)
         self._policy.ended(notice.problem, took, failed=failed)
-        hit = notice.hit
-        assert hit is not None
-        if notice.is_full or notice.context is not None:
-            hit = replace(
+        hit, outcome = notice.hit, RETRY_FAILED if failed else RETRIED
+        if not (notice.is_full or guard.wants(notice.operation)):
+            guard.count(hit, outcome)  # most hits, so the short way
+            return
+        guard.tell(
+            replace(
                 hit,
                 retry_strategy=RESUME,
                 retry_duration_ms=round(took * 1000, 3),
                 retry_hop_size=1,
                 retry_batched=False,
                 retry_queries=1,
-            )
-        guard.tell(
-            hit,
-            RETRY_FAILED if failed else RETRIED,
+            ),
+            outcome,
             is_full=notice.is_full,
             context=notice.context,
             operation=notice.operation,

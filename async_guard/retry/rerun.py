@@ -124,16 +124,19 @@ class Rerunner:
 
     def _is_wanted(self, plan: Plan, attempt: Attempt) -> bool:
         hits = attempt.hits
-        outcome = None
-        if not hits or all(each.verdict == HANDLED for each in hits) or not plan.may_rerun():
-            wanted = False
-        else:
-            wanted = all(self._policy.allows(each.problem, None, plan.name) for each in hits)
-            if wanted and not self._hops.has_room():
-                wanted, outcome = False, RETRY_REFUSED
+        permitted = (
+            bool(hits)
+            and not all(each.verdict == HANDLED for each in hits)
+            and all(self._policy.permits(each.problem, None, plan.name) for each in hits)
+        )
+        wanted = (
+            permitted
+            and self._hops.has_room()
+            and all(self._policy.admits(each.problem) for each in hits)
+        )
         if not wanted:
             for each in hits:
-                guard.release(each, outcome)
+                guard.release(each, RETRY_REFUSED if permitted else None)
         return wanted
 
     # --- a call that is known to need the worker -------------------------------------------------

@@ -7,15 +7,16 @@ import weakref
 from typing import Any
 
 from async_guard.retry import flow
-from async_guard.retry.resume import Driven
+from async_guard.retry.resume import Driven, flow_opened
 
 _factories: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 """Ours and the one before it, by loop."""
 
 
 def watch() -> None:
-    """Have the tasks of the running loop made by a factory of ours, on top of any other."""
+    """A flow opens: have the tasks of its loop made by a factory of ours, on top of any other."""
     loop = asyncio.get_running_loop()
+    flow_opened()
     if loop not in _factories:
         before = loop.get_task_factory()
         ours = _Factory(before)
