@@ -22,6 +22,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler
 from django.db.transaction import Atomic
@@ -86,6 +87,7 @@ class Databases:
         for name in ("__setitem__", "__delitem__"):
             yield Seam(ConnectionHandler, name, _change_connection)
         yield Seam(ConnectionHandler, "all", _all_connections)
+        yield Seam(BaseDatabaseWrapper, "__init__", _make_connection)
         for each in _COMPILERS:
             yield Seam(each, "execute_sql", self._execute_sql)
         yield Seam(Atomic, "__enter__", self._enter)
@@ -245,6 +247,16 @@ def _all_connections(original: Callable[..., Any]) -> Callable[..., Any]:
         return hop(original, handler, initialized_only)
 
     return all
+
+
+def _make_connection(original: Callable[..., None]) -> Callable[..., None]:
+    """A copy of a connection, too, belongs to the thread that will use it."""
+
+    @functools.wraps(original)
+    def __init__(connection: Any, *args: Any, **kwargs: Any) -> None:
+        hop(_bound(original, kwargs), connection, *args)
+
+    return __init__
 
 
 # --- what an operation gives that talks to the database later -------------------------------------
