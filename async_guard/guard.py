@@ -174,13 +174,13 @@ class Guard:
             with Deafness():
                 self._refused(error, sys._getframe(2))
         except Exception:
-            self._fail()
+            self.fail()
 
     def died(self, error: BaseException) -> None:
         try:
             self._pending.died(error)  # only reads a traceback: nothing to be deaf to
         except Exception:
-            self._fail()
+            self.fail()
 
     def allowed(self) -> None:
         if not is_deaf():
@@ -195,9 +195,9 @@ class Guard:
             with Deafness():
                 call(*args)
         except Exception:
-            self._fail()
+            self.fail()
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """An error of ours never breaks a request; it is told once."""
         if not self._failed:
             self._failed = True

@@ -63,14 +63,19 @@ class Reporter:
 
         Returns:
             What to call with the ``Call`` when it ended. ``REFUSED``: it is not carried out, and
-            that is told. None: it is not carried out, and nothing is told yet.
+            that is told. None: it is not carried out, and nothing is told yet. An error of ours
+            is no reason not to.
         """
         if not guard.installed:
             return None
         if is_deaf():
             return _untold
-        with Deafness():
-            return self._noticed(frame, flow, connection)
+        try:
+            with Deafness():
+                return self._noticed(frame, flow, connection)
+        except Exception:
+            guard.fail()
+            return _untold
 
     def _noticed(self, frame: FrameType, flow: Flow, connection: Any) -> Any:
         problem = guard.problem_of(SYNC_ORM, frame)
