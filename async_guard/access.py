@@ -372,8 +372,27 @@ def _read_content_type(frame: FrameType) -> Access:
     return Access("content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name)
 
 
+ATOMIC_COROUTINE = "atomic_coroutine"
+"""``@transaction.atomic`` on an ``async def``."""
+
+
+def decorates_coroutine(frame: FrameType | None) -> bool:
+    """
+    Tell whether *frame* is that of a ``ContextDecorator`` around a coroutine function.
+
+    It enters and exits around the making of the coroutine, so before the body runs
+    (https://docs.djangoproject.com/en/stable/topics/async/).
+    """
+    return (
+        frame is not None
+        and frame.f_code.co_qualname == "ContextDecorator.__call__.<locals>.inner"
+        and inspect.iscoroutinefunction(inspect.unwrap(frame.f_locals["func"]))
+    )
+
+
 def read_atomic(frame: FrameType) -> Access:
-    return Access("transaction", operation="atomic")
+    decorated = decorates_coroutine(frame.f_back)
+    return Access("transaction", operation=ATOMIC_COROUTINE if decorated else "atomic")
 
 
 def _read_transaction(frame: FrameType) -> Access:

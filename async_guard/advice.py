@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import django
 
-from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, Hit
+from async_guard.access import ATOMIC_COROUTINE
+from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, TRANSACTION_ACROSS_AWAIT, Hit
 
 DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
 _ASYNC_METHODS = {
@@ -89,6 +90,8 @@ def describe(hit: Hit) -> str:
 def _did(hit: Hit) -> str:
     if hit.relation is not None:
         return f"read {subject(hit)}"
+    if hit.kind == TRANSACTION_ACROSS_AWAIT:
+        return "held a transaction while it awaited something else"
     if hit.access == "transaction":
         return "opened a transaction"
     if hit.access in ("queryset", "raw_sql") and hit.orm_operation in _EVALUATIONS:
@@ -342,6 +345,26 @@ RULES: tuple[Rule, ...] = (
         lambda hit: hit.kind == N_PLUS_ONE,
         _n_plus_one_sentence,
         lambda hit: f"….{_hint(hit)}",
+    ),
+    Rule(
+        "AG122",
+        "await outside of the transaction",
+        lambda hit: hit.kind == TRANSACTION_ACROSS_AWAIT,
+        lambda hit: (
+            "Put the whole transaction into one sync function, call it with sync_to_async, and "
+            "await before or after it: until then it keeps its locks and its connection."
+        ),
+        lambda hit: "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
+    ),
+    Rule(
+        "AG121",
+        "atomic on a coroutine function",
+        lambda hit: hit.orm_operation == ATOMIC_COROUTINE,
+        lambda hit: (
+            "Move the body of the async def into one sync function with @transaction.atomic and "
+            "call it with sync_to_async: the transaction would end before the body begins."
+        ),
+        lambda hit: "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
     ),
     Rule(
         "AG118",

@@ -22,6 +22,7 @@ from benchmarks.quartiles import quartiles
 from benchmarks.turn import collector_paused, pin_to_one_cpu
 
 Run = Callable[[], Awaitable[object]]
+Active = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +206,7 @@ async def _turn(
         return min(best)
 
 
-async def _counts(pair: Pair, active: Callable[[], AbstractContextManager[None]]) -> dict[str, int]:
+async def _counts(pair: Pair, active: Active) -> dict[str, int]:
     """Count what a first and a later run do."""
     import async_guard
     from benchmarks import retry_programs as programs

@@ -504,6 +504,22 @@ ROWS = [
         "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
     ),
     Row(
+        "transaction_on_a_coroutine_function",
+        calling("change()", "atomic_coroutine", "transaction"),
+        "AG121",
+        "Move the body of the async def into one sync function with @transaction.atomic and call "
+        "it with sync_to_async: the transaction would end before the body begins.",
+        "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
+    ),
+    Row(
+        "transaction_across_an_await",
+        replace(calling("await pay()", "await", "transaction"), kind="transaction_across_await"),
+        "AG122",
+        "Put the whole transaction into one sync function, call it with sync_to_async, and await "
+        "before or after it: until then it keeps its locks and its connection.",
+        "@sync_to_async\n@transaction.atomic\ndef change(): …\n\nawait change()",
+    ),
+    Row(
         "library",
         calling(
             "RefreshToken.for_user(user)", "create", owner="dependency", owner_package="simplejwt"

@@ -16,8 +16,7 @@ import inspect
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ContextDecorator, ExitStack, nullcontext
-from types import FrameType
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from asgiref.sync import SyncToAsync
@@ -29,7 +28,7 @@ from django.db.transaction import Atomic
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 from django.utils.asyncio import async_unsafe
 
-from async_guard.access import learn, read_atomic, read_compiler, read_unsafe
+from async_guard.access import decorates_coroutine, learn, read_atomic, read_compiler, read_unsafe
 from async_guard.deaf import Deafness
 from async_guard.probe import Seam, patched
 from async_guard.retry.call import Call
@@ -54,7 +53,6 @@ _COMPILERS = [
     if inspect.isclass(each) and "execute_sql" in vars(each)
 ]
 _unsafe_code = async_unsafe(lambda: None).__code__
-_decorator_code = ContextDecorator.__call__(ContextDecorator(), lambda: None).__code__
 
 
 class Databases:
@@ -162,8 +160,11 @@ class Databases:
         @functools.wraps(original)
         def __enter__(atomic: Any) -> Any:
             drive = current_drive()
-            if drive is None or _decorates_async(sys._getframe(1)):
+            if drive is None:
                 return original(atomic)
+            if decorates_coroutine(sys._getframe(1)):
+                with drive.refused():
+                    return original(atomic)
             connection = connections[atomic.using or DEFAULT_DB_ALIAS]
             call = Call(original, (atomic,))
             try:
@@ -184,12 +185,8 @@ class Databases:
         """Wait for *call* and report it, or make it here, so that Django refuses it."""
         report = self._reporter.noticed(sys._getframe(1), drive.flow, connection)
         if report is None or report is REFUSED:
-            drive.is_refused = True
-            try:
-                with Deafness() if report is REFUSED else nullcontext():
-                    call.run()
-            finally:
-                drive.is_refused = False
+            with drive.refused(), Deafness() if report is REFUSED else nullcontext():
+                call.run()
             return
         try:
             wait_for(call)
@@ -205,29 +202,22 @@ def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __exit__(atomic: Any, *error: Any) -> Any:
         drive = current_drive()
-        held = drive and next((each for each in drive.held or () if each[0] is atomic), None)
-        if drive is None or _decorates_async(sys._getframe(1)):
-            return original(atomic, *error)
         try:
             return hop(original, atomic, *error)
         finally:
-            if held and drive.held:
-                drive.held.remove(held)
-                drive.flow.release(held[1])
+            if drive is not None:
+                _let_go(drive, atomic)
 
     return __exit__
 
 
-def _decorates_async(frame: FrameType) -> bool:
-    """
-    Tell ``@transaction.atomic`` on an ``async def``.
-
-    Django enters and exits it around the making of the coroutine: hopping would commit before the
-    body has run (https://docs.djangoproject.com/en/stable/topics/async/).
-    """
-    return frame.f_code is _decorator_code and inspect.iscoroutinefunction(
-        inspect.unwrap(frame.f_locals["func"])
-    )
+def _let_go(drive: Driven, atomic: Any) -> None:
+    """The block is over; it may have been entered by another task."""
+    for each in drive.held or ():
+        if each[0] is atomic:
+            drive.held = [other for other in drive.held or () if other is not each]
+            drive.flow.release(each[1])
+            return
 
 
 def _change_connection(original: Callable[..., Any]) -> Callable[..., Any]:

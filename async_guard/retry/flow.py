@@ -6,8 +6,7 @@ and its transaction. Two requests never share one.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -21,8 +20,7 @@ class Worker:
     """
     Stands for a thread of asgiref's, as its ``ThreadSensitiveContext`` does.
 
-    asgiref ends the thread when nobody refers to this any more, so a task that outlives the
-    guarded call keeps its thread.
+    A task that outlives the guarded call gets another thread instead of an error.
     """
 
     _exited = False
@@ -42,10 +40,19 @@ class Flow:
         self.held: list[Any] = []
         """Those that it is in a transaction on, once for each block."""
 
-    async def close(self) -> None:
+    async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own."""
-        if self.worker is not None and self.connections:
-            await Call(connections.close_all).carry_out()
+        if self.worker is None:
+            return
+        if self.connections:
+            call = Call(connections.close_all)
+            if may_await:
+                await call.carry_out()
+            else:
+                call.carry_out_blocking()
+        thread = SyncToAsync.context_to_thread_executor.pop(self.worker, None)  # type: ignore[call-overload]
+        if thread is not None:
+            thread.shutdown(wait=False)
 
     def hold(self, connection: Any) -> None:
         self.held.append(connection)
@@ -79,32 +86,42 @@ def new_flow() -> Flow:
     return Flow(on_await)
 
 
-@asynccontextmanager
-async def entered(flow: Flow | None = None) -> AsyncIterator[Flow]:
+class entered:
     """
-    Join the task's flow, or else open one, and close its connections in the end.
+    Joins the task's flow, or else opens one, and closes its connections in the end.
 
-    Args:
-        flow: one to enter again; who made it closes it.
+    A class, because an abandoned asynchronous generator would be closed by another task.
     """
-    outer = current.get()
-    if outer is not None:
-        yield outer
-        return
-    on_enter()
-    mine = flow or new_flow()
-    token, own = current.set(mine), _with_own_worker(mine)
-    try:
-        yield mine
-    finally:
+
+    def __init__(self, flow: Flow | None = None) -> None:
+        """
+        Args:
+            flow: one to enter again; who made it closes it.
+        """
+        self._given = flow
+        self._mine: Flow | None = None
+
+    async def __aenter__(self) -> Flow:
+        outer = current.get()
+        if outer is not None:
+            return outer
+        on_enter()
+        self._mine = mine = self._given or new_flow()
+        self._token, self._own = current.set(mine), _with_own_worker(mine)
+        return mine
+
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        mine = self._mine
+        if mine is None:
+            return
         try:
-            if flow is None:
-                await mine.close()
+            if self._given is None:
+                await mine.close(may_await=kind is not GeneratorExit)
         finally:
-            _reset(current, token)
+            _reset(current, self._token)
             on_exit()
-            if own is not None:
-                _reset(SyncToAsync.thread_sensitive_context, own)
+            if self._own is not None:
+                _reset(SyncToAsync.thread_sensitive_context, self._own)
 
 
 def _with_own_worker(flow: Flow) -> Token[Any] | None:

@@ -13,11 +13,12 @@ A greenlet shares the ``Context`` of its parent, so that contextvars are the tas
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 try:
-    from greenlet import getcurrent, greenlet
+    from greenlet import GreenletExit, getcurrent, greenlet
 except ImportError as error:  # pragma: no cover - needs an environment without greenlet
     raise ImportError(
         'ASYNC_GUARD["AUTO_RETRY"] = "resume" needs greenlet: pip install "async-guard[resume]"'
@@ -35,15 +36,19 @@ class Step(greenlet):
     """
 
     drive: Driven
+    parent: greenlet
     is_busy = False
     """Something runs in it, though it may be suspended while the worker carries out its call."""
 
     def run(self, resume: Any, *args: Any) -> None:
         """Carry out call after call; ``switch`` returns the result and the exception of each."""
+        outcome: tuple[Any, BaseException | None] | None
         while True:
             self.is_busy = True
             try:
                 outcome = resume(*args), None
+            except GreenletExit:  # nobody will ever go on with it
+                raise
             except BaseException as error:
                 outcome = None, error
             self.is_busy = False
@@ -73,7 +78,8 @@ def flow_closed() -> None:
     _idle.flows -= 1
     if _idle.flows <= 0:
         _idle.flows = 0
-        _idle.steps.clear()
+        while _idle.steps:
+            _idle.steps.pop().throw(GreenletExit)
 
 
 class Driven(Coroutine[Any, Any, Any]):
@@ -123,7 +129,7 @@ class Driven(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         self.is_closing = True
         if self._wait is None:
-            self._begin(self._coro.close)
+            self._begin(_close, self._coro)
             return
         try:
             self.throw(GeneratorExit())
@@ -131,8 +137,17 @@ class Driven(Coroutine[Any, Any, Any]):
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
 
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        """Until the block ends calls are made where they stand, so that Django refuses them."""
+        self.is_refused = True
+        try:
+            yield
+        finally:
+            self.is_refused = False
+
     def _begin(self, *call: Any) -> Any:
-        """Let a step run a call until it ends, or waits for the worker."""
+        """Let a step run a function with its argument until it ends, or waits for the worker."""
         idle, current = _idle.steps, getcurrent()
         step = idle.pop() if idle else Step()
         if step.parent is not current:
@@ -158,12 +173,12 @@ class Driven(Coroutine[Any, Any, Any]):
         step.gr_context = None
         step.drive = None  # type: ignore[assignment]
         _idle.steps.append(step)
-        result, error = asked
-        if error is not None:
+        result, raised = asked
+        if raised is not None:
             try:
-                raise error
+                raise raised
             finally:
-                del error, asked
+                del raised, asked  # its traceback leads here
         if self.held:
             self.flow.awaited(self)
         return result
@@ -179,6 +194,10 @@ class Driven(Coroutine[Any, Any, Any]):
             self._wait = None
             return self._ended(step, step.throw(error))
         return self._ended(step, step.switch())
+
+
+def _close(coro: Any) -> None:
+    coro.close()
 
 
 def _instance(kind: Any, value: Any, trace: Any) -> BaseException:
@@ -219,7 +238,7 @@ def wait_for(call: Call) -> None:
         CancelledError: and whatever else is thrown into the task meanwhile.
     """
     step = getcurrent()
-    assert type(step) is Step and step.parent is not None
+    assert type(step) is Step
     if step.drive.is_closing:
         call.carry_out_blocking()
     else:
