@@ -200,17 +200,17 @@ class Rerunner:
             "retry_queries": hop.queries,
         }
         outcome = RETRY_FAILED if failed else RETRIED
-        for each in attempt.hits if attempt is not None else ():
+        hits, route = attempt.hits if attempt is not None else [], plan.route
+        for each in hits:
             self._policy.ended(each.problem, took, failed=failed)
             guard.release(each, outcome, how)
-        route = plan.route
-        if attempt is None and route is not None and not failed:
-            self._policy.ended(route.problem, took / len(hop.jobs), failed=False)
-            hop.tell_later(route, partial(self._tell_routed, plan, route, how))
+        if not hits and route is not None:
+            self._policy.ended(route.problem, took / len(hop.jobs), failed=failed)
+            hop.tell_later((route, outcome), partial(self._tell_routed, route, outcome, how))
 
-    def _tell_routed(self, plan: Plan, route: Route, how: dict[str, Any], times: int) -> None:
+    def _tell_routed(self, route: Route, outcome: str, how: dict[str, Any], times: int) -> None:
         """Tell once of all the calls of a hop that took one route."""
-        guard.tell_again(route.problem, route.hit, RETRIED, times, how)
+        guard.tell_again(route.problem, route.hit, outcome, times, how)
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

@@ -1,0 +1,589 @@
+"""Synchronous resolvers that Django refuses run again in the worker, and only those that may."""
+
+import asyncio
+import contextvars
+from collections import Counter
+
+import pytest
+import strawberry
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import OperationalError, connection, connections
+from django.test import override_settings
+from strawberry.extensions import FieldExtension
+from strawberry.permission import BasePermission
+
+from async_guard import guarded, no_retry, retry_safe, retrying, routes
+from async_guard.integrations.strawberry import AsyncGuardExtension
+from async_guard.testing import capture_hits
+from tests.testapp.models import Director, Film, Membership, Review, Studio
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+BODIES = Counter()
+variable = contextvars.ContextVar("variable", default=None)
+
+
+class Allowed(BasePermission):
+    message = "Denied."
+
+    def has_permission(self, source, info, **kwargs):
+        return source.director.name == "Tarkovsky"
+
+
+class DeniedOnError(BasePermission):
+    message = "Denied."
+
+    def has_permission(self, source, info, **kwargs):
+        try:
+            return source.director.name == "Tarkovsky"
+        except Exception:
+            return False
+
+
+class Shout(FieldExtension):
+    def resolve(self, next_, source, info, **kwargs):
+        return f"{next_(source, info, **kwargs)}!"
+
+
+@strawberry.type
+class StudioType:
+    name: str
+
+
+@strawberry.type
+class DirectorType:
+    name: str
+    studio: StudioType | None
+
+
+@strawberry.type
+class ReviewType:
+    text: str
+
+
+@strawberry.type
+class FilmType:
+    title: str
+    director: DirectorType
+
+    @strawberry.field
+    def director_name(self) -> str:
+        BODIES["director_name"] += 1
+        return self.director.name
+
+    @strawberry.field
+    def hidden(self) -> str | None:
+        BODIES["hidden"] += 1
+        try:
+            return self.director.name
+        except Exception:
+            return None
+
+    @strawberry.field
+    def by_name(self) -> str | None:
+        try:
+            return self.director.name
+        except SynchronousOnlyOperation:
+            return "asked for"
+
+    @strawberry.field
+    def broken(self) -> str:
+        raise ValueError(f"no {self.director.name}")
+
+    @strawberry.field(permission_classes=[Allowed])
+    def secret(self) -> str:
+        return "secret"
+
+    @strawberry.field(permission_classes=[DeniedOnError])
+    def hidden_secret(self) -> str | None:
+        return "secret"
+
+    @strawberry.field(permission_classes=[Allowed])
+    async def async_secret(self) -> str:
+        return "secret"
+
+    @strawberry.field(extensions=[Shout()])
+    def loud(self) -> str:
+        return self.director.name
+
+    @strawberry.field
+    def reviews(self) -> list[ReviewType]:
+        return Review.objects.filter(film_id=self.pk).order_by("pk")
+
+    @strawberry.field
+    def review_rows(self) -> list[ReviewType]:
+        return (each for each in Review.objects.filter(film_id=self.pk).order_by("pk"))
+
+    @strawberry.field(name="managed")
+    def managed_reviews(self) -> list[ReviewType]:
+        return Film.reviews.rel.related_model.objects
+
+    @strawberry.field
+    def in_context(self) -> str:
+        return f"{variable.get()} {self.director.name}"
+
+    @strawberry.field
+    @no_retry
+    def never(self) -> str:
+        return self.director.name
+
+    @strawberry.field
+    def fails(self) -> str:
+        _ = self.director
+        raise OperationalError("the database is gone")
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    async def films(self) -> list[FilmType]:
+        return [film async for film in Film.objects.order_by("pk")]
+
+
+@strawberry.type
+class Payload:
+    ok: bool
+    film: strawberry.Private[Film]
+
+    @strawberry.field
+    def director(self) -> DirectorType:
+        return self.film.director
+
+
+@strawberry.type
+class Nested:
+    @strawberry.mutation
+    def rename(self) -> str:
+        BODIES["nested"] += 1
+        return Film.objects.get().title
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    def rename(self, title: str) -> str:
+        BODIES["rename"] += 1
+        return Film.objects.get().title
+
+    @strawberry.mutation
+    @retry_safe
+    def rename_safely(self, title: str) -> str:
+        BODIES["rename_safely"] += 1
+        return Film.objects.get().title
+
+    @strawberry.mutation
+    async def touch(self) -> Payload:
+        return Payload(ok=True, film=await Film.objects.afirst())
+
+    @strawberry.field
+    def nested(self) -> Nested:
+        return Nested()
+
+
+schema = strawberry.Schema(Query, Mutation, extensions=[AsyncGuardExtension])
+
+
+@pytest.fixture(autouse=True)
+def counted_bodies():
+    BODIES.clear()
+
+
+def two_films():
+    studio = Studio.objects.create(name="Mosfilm")
+    for number, title in enumerate(("Solaris", "Mirror")):
+        director = Director.objects.create(name=f"Director {number}", studio=studio)
+        film = Film.objects.create(title=title, director=director)
+        Review.objects.create(film=film, user=User.objects.create(username=title), text=title)
+    connections.close_all()
+
+
+async def run(text, settings=(), mode="rerun"):
+    """Execute an operation; return the data, the messages of the errors, and the hits."""
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, **dict(settings)})
+    with changed, capture_hits() as hits, retrying(mode):
+        result = await schema.execute(text)
+    return result.data, [error.message for error in result.errors or ()], hits
+
+
+def told(hits):
+    return [(hit.outcome, hit.retry_strategy, hit.count) for hit in hits]
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("director { name }", {"name": "Tarkovsky"}),
+        ("directorName", "Tarkovsky"),
+        ("hidden", "Tarkovsky"),
+        ("secret", "secret"),
+        ("hiddenSecret", "secret"),
+        ("asyncSecret", "secret"),
+        ("loud", "Tarkovsky!"),
+        ("reviews { text }", [{"text": "long"}]),
+        ("reviewRows { text }", [{"text": "long"}]),
+        ("managed { text }", [{"text": "long"}]),
+    ],
+)
+async def test_healed(film, field, value, mode):
+    """
+    A field that Django refuses gives its value, and the log says that it was retried.
+    """
+    await sync_to_async(_review)(film)
+
+    data, errors, hits = await run(f"{{ films {{ {field} }} }}", mode=mode)
+
+    assert errors == []
+    assert list(data["films"][0].values()) == [value]
+    assert {hit.outcome for hit in hits} == {"retried"}
+
+
+def _review(film):
+    user = User.objects.create(username="ada")
+    Review.objects.create(film=film, user=user, text="long")
+
+
+async def test_permission_denies(film):
+    """
+    A permission that the retry denies is the answer.
+    """
+    await Director.objects.aupdate(name="Tati")
+
+    for field in ("secret", "asyncSecret"):
+        data, errors, hits = await run(f"{{ films {{ {field} }} }}")
+        assert (data, errors) == (None, ["Denied."])
+        assert {hit.outcome for hit in hits} == {"retried"}
+
+
+async def test_exception_of_the_rerun(film):
+    """
+    What the second run raises is the answer, not a failure of the retry.
+    """
+    data, errors, hits = await run("{ films { broken } }")
+
+    assert (data, errors) == (None, ["no Tarkovsky"])
+    assert told(hits) == [("retried", "rerun", 1)]
+
+
+async def test_caught_by_name(film):
+    """
+    Code that catches the refusal by name decided to: it is not run again.
+    """
+    data, errors, hits = await run("{ films { byName } }")
+
+    assert (data, errors) == ({"films": [{"byName": "asked for"}]}, [])
+    assert told(hits) == [("handled", None, 1)]
+
+
+async def test_first_and_learned(film):
+    """
+    The first request runs a body twice, once in all for the other rows; then nothing is tried.
+    """
+    await sync_to_async(two_films)()
+    text = "{ films { directorName } }"
+    with retrying("rerun"):
+        with capture_hits() as first:
+            await schema.execute(text)
+        bodies = BODIES["director_name"]
+        names = [(route.name, route.relation) for route in routes()]
+        with capture_hits() as later:
+            await schema.execute(text)
+
+    assert bodies == 4
+    assert BODIES["director_name"] - bodies == 3
+    assert names == [("FilmType.directorName", "director")]
+    assert told(first) == [("retried", "rerun", 1), ("retried", "rerun", 2)]
+    assert told(later) == [("retried", "rerun", 3)]
+    assert [hit.retry_hop_size for hit in (*first, *later)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("batching", [True, False])
+async def test_queries(film, batching):
+    """
+    A relation of the rows is one query for all of them; without batching one for each.
+    """
+    await sync_to_async(two_films)()
+    settings = {"RETRY_BATCHING": batching}
+
+    data, _errors, hits = await run("{ films { directorName } }", settings)
+
+    assert [each["directorName"] for each in data["films"]] == [
+        "Tarkovsky",
+        "Director 0",
+        "Director 1",
+    ]
+    assert {(hit.retry_queries, hit.retry_batched) for hit in hits} == {
+        (1, True) if batching else (3, False)
+    }
+
+
+async def test_missing_one_to_one(film):
+    """
+    A missing reverse one-to-one raises in a batch what it raises alone.
+    """
+    ada, _ = [await User.objects.acreate(username=name) for name in ("ada", "bob")]
+    await Membership.objects.acreate(user=ada, motto="In the dark", favourite=film)
+
+    @strawberry.type
+    class UserType:
+        @strawberry.field
+        def motto(self) -> str:
+            try:
+                return self.membership.motto
+            except User.membership.RelatedObjectDoesNotExist as error:
+                return str(error)
+
+    @strawberry.type
+    class Query:
+        @strawberry.field
+        async def users(self) -> list[UserType]:
+            return [user async for user in User.objects.order_by("username")]
+
+    mottos = {}
+    for batching in (True, False):
+        with override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_BATCHING": batching}):
+            users = strawberry.Schema(Query, extensions=[AsyncGuardExtension])
+            with capture_hits() as hits, retrying("rerun"):
+                result = await users.execute("{ users { motto } }")
+        mottos[batching] = result.data
+        assert hits[0].retry_batched is batching
+    assert (
+        mottos[True]
+        == mottos[False]
+        == {"users": [{"motto": "In the dark"}, {"motto": "User has no membership."}]}
+    )
+
+
+async def test_dangling_foreign_key(film):
+    """
+    A row that is not there raises ``DoesNotExist``, in a batch as alone.
+    """
+    await sync_to_async(two_films)()
+    await sync_to_async(_dangle)(film)
+
+    answers = [
+        (await run("{ films { directorName } }", {"RETRY_BATCHING": batching}))[:2]
+        for batching in (True, False)
+    ]
+
+    assert answers[0] == answers[1]
+    assert answers[0][1] == ["Director matching query does not exist."]
+
+
+def _dangle(film):
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        cursor.execute("update testapp_film set director_id = 12345 where id = %s", [film.pk])
+    connection.close()
+
+
+async def test_mutation_root_fields_never_run_twice(film):
+    """
+    Root fields of a mutation are not run again, nor those of a namespace, unless marked.
+    """
+    for text, name, count, heals in [
+        ('mutation { rename(title: "x") }', "rename", 1, False),
+        ("mutation { nested { rename } }", "nested", 1, False),
+        ('mutation { renameSafely(title: "x") }', "rename_safely", 2, True),
+    ]:
+        _data, errors, hits = await run(text)
+        assert BODIES[name] == count, name
+        assert bool(errors) is not heals
+        assert [hit.outcome for hit in hits] == ["retried" if heals else "raised"]
+
+
+async def test_mutation_root_field_is_resumed(film):
+    """
+    Under resume they are carried out, once.
+    """
+    data, errors, hits = await run('mutation { rename(title: "x") }', mode="resume")
+
+    assert (data, errors, BODIES["rename"]) == ({"rename": "Stalker"}, [], 1)
+    assert [hit.outcome for hit in hits] == ["retried"]
+
+
+async def test_payload_of_a_mutation(film):
+    """
+    Fields of a mutation's payload are run again.
+    """
+    data, errors, _ = await run("mutation { touch { ok director { name } } }")
+
+    assert (data, errors) == ({"touch": {"ok": True, "director": {"name": "Tarkovsky"}}}, [])
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"RETRY_DENY": ["FilmType.directorName"]},
+        {"RETRY_DENY": ["testapp.Film.director"]},
+        {"RETRY_DENY": ["tests/retry/*"]},
+        {"RETRY_ALLOW": ["FilmType.other"]},
+    ],
+)
+async def test_denied(film, settings, mode):
+    """
+    What the settings deny stays refused.
+    """
+    data, _errors, hits = await run("{ films { directorName } }", settings, mode)
+
+    assert data is None
+    assert [hit.outcome for hit in hits] == ["raised"]
+
+
+async def test_allowed(film):
+    """
+    Where anything is allowed by name, that is retried.
+    """
+    _data, errors, _ = await run("{ films { directorName } }", {"RETRY_ALLOW": ["FilmType.*"]})
+
+    assert errors == []
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_no_retry(film, mode):
+    """
+    In a function marked ``no_retry`` nothing is retried.
+    """
+    data, _errors, hits = await run("{ films { never } }", mode=mode)
+
+    assert data is None
+    assert [hit.outcome for hit in hits] == ["raised"]
+
+
+async def test_full_queue(film):
+    """
+    Where there is no room, the refusal is the answer, and told as such.
+    """
+    for mode in ("rerun", "resume"):
+        data, _errors, hits = await run("{ films { directorName } }", {"RETRY_QUEUE_SIZE": 0}, mode)
+        assert data is None
+        assert [hit.outcome for hit in hits] == ["retry_refused"]
+
+
+async def test_failed_retry(film):
+    """
+    A retry that the database fails gives the original answer; its error is attached.
+    """
+    with capture_hits() as hits, retrying("rerun"):
+        result = await schema.execute("{ films { fails } }")
+
+    original = result.errors[0].original_error
+    assert type(original) is SynchronousOnlyOperation
+    assert type(original.__context__) is OperationalError
+    assert [hit.outcome for hit in hits] == ["retry_failed"]
+
+
+async def test_breaker(film):
+    """
+    What keeps failing is not retried any more, until a while later one call is let through.
+    """
+    settings = {"ENABLED": False, "RETRY_MAX_FAILURES": 2, "RETRY_RESET_S": 0.1}
+    with override_settings(ASYNC_GUARD=settings), capture_hits() as hits, retrying("rerun"):
+        for _ in range(3):
+            await schema.execute("{ films { fails } }")
+        await asyncio.sleep(0.15)
+        await schema.execute("{ films { fails } }")
+
+    assert [hit.outcome for hit in hits] == [
+        "retry_failed",
+        "retry_failed",
+        "retry_refused",
+        "retry_failed",
+    ]
+
+
+async def test_contexts(film):
+    """
+    The worker sees the context of the call.
+    """
+    variable.set("mine")
+
+    data, _, _ = await run("{ films { inContext } }")
+
+    assert data == {"films": [{"inContext": "mine Tarkovsky"}]}
+
+
+async def test_routes_are_bounded_and_end(film):
+    """
+    A route is forgotten after its time, and there are not more than fingerprints.
+    """
+    with (
+        override_settings(
+            ASYNC_GUARD={"ENABLED": False, "RETRY_ROUTE_S": 0.05, "MAX_FINGERPRINTS": 1}
+        ),
+        retrying("rerun"),
+    ):
+        await schema.execute("{ films { directorName loud } }")
+        assert len(routes()) == 1
+        await asyncio.sleep(0.06)
+        with capture_hits() as hits:
+            await schema.execute("{ films { directorName } }")
+        assert told(hits) == [("retried", "rerun", 1)]
+        assert BODIES["director_name"] == 4
+        routes().clear()
+        assert len(routes()) == 0
+
+
+async def test_sync_function(film):
+    """
+    A guarded synchronous function runs again; its exceptions are its own.
+    """
+
+    @guarded
+    def name(suffix):
+        return film.director.name + suffix
+
+    with capture_hits() as hits, retrying("rerun"):
+        assert await name("!") == "Tarkovsky!"
+        with pytest.raises(TypeError):
+            await name(1)
+
+    assert told(hits) == [("retried", "rerun", 1), ("retried", "rerun", 1)]
+
+
+async def test_fields_are_given_back(film):
+    """
+    When the retry is over, every field has the resolver that it had.
+    """
+    field = schema._schema.type_map["FilmType"].fields["directorName"]
+    before, sdl = field.resolve, schema.as_str()
+    with retrying("rerun"):
+        await schema.execute("{ films { title } }")
+        assert field.resolve is not before
+        assert schema.as_str() == sdl
+
+    assert field.resolve is before
+
+
+async def test_concurrent_operations(film):
+    """
+    Operations that run at once share hops, and none gets the answer of another.
+    """
+    await sync_to_async(two_films)()
+    with retrying("rerun"):
+        answers = await asyncio.gather(
+            *(schema.execute(f"{{ films {{ alias{n}: directorName }} }}") for n in range(30))
+        )
+    for number, answer in enumerate(answers):
+        assert [each[f"alias{number}"] for each in answer.data["films"]] == [
+            "Tarkovsky",
+            "Director 0",
+            "Director 1",
+        ]
+
+
+async def test_cancellation(film):
+    """
+    A cancelled operation takes none of the others with it.
+    """
+    with retrying("rerun"):
+        tasks = [asyncio.create_task(schema.execute("{ films { loud } }")) for _ in range(10)]
+        await asyncio.sleep(0.003)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    assert all(task.cancelled() or task.result().data for task in tasks)
+    assert [task.result().data for task in tasks[1::2]] == [{"films": [{"loud": "Tarkovsky!"}]}] * 5
