@@ -52,7 +52,7 @@ class Guard:
     def __init__(self) -> None:
         self._probe = Probe(self)
         self._stopwatch = Stopwatch()
-        self._courier = Courier(self._tick)
+        self._courier = Courier(self._tick, self._probe.seam_names)
         self._pending = PendingHits(self._deliver)
         self._signal = ShutdownSignal(self._courier.hurry)
         self._settings = Settings()

@@ -13,7 +13,7 @@ from typing import Any
 
 SCHEMA_VERSION = "1.0"
 HIT, SUMMARY = "async_guard.hit", "async_guard.summary"
-SINK_FAILED = "async_guard.sink_failed"
+STARTED, SINK_FAILED = "async_guard.started", "async_guard.sink_failed"
 SYNC_ORM, BLOCKING_ORM = "sync_orm", "blocking_orm"
 ASYNC_TO_SYNC, N_PLUS_ONE = "async_to_sync_in_loop", "n_plus_one"
 LEVELS = {

@@ -163,4 +163,5 @@ def test_schema_knows_every_key():
 
     assert keys <= described
     others = {key for key in described - keys if not key.startswith("async_guard.")}
-    assert others == {"timestamp", "level", "event", "logger"}
+    runtime = {"process.runtime.name", "process.runtime.version"}  # of async_guard.started
+    assert others == {"timestamp", "level", "event", "logger"} | runtime
