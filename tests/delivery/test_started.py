@@ -109,9 +109,9 @@ def test_plain_logging_by_its_level(project: Project):
     open_ears = project.run(ONE_HIT, before="logging.basicConfig(level='INFO')")
 
     assert "async_guard.started" not in quiet.err
-    [line] = [line for line in open_ears.err.splitlines() if "async_guard.started" in line]
+    lines = [line for line in open_ears.err.splitlines() if "async_guard.started" in line]
     told = read_log(project.log)[0]["message"]
-    assert line.startswith(f"INFO:async_guard:async_guard.started: {told}")
+    assert lines == [f"INFO:async_guard:async_guard.started: {told}"]
 
 
 def test_structlog_without_the_ids_of_a_request(project: Project):
