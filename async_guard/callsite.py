@@ -72,6 +72,8 @@ class Code:
     """Qualified name and path, once they were asked for."""
     reader: Any = None
     """What reads the access from a frame of this code, see ``access.py``."""
+    decides: bool = False
+    """What it reads may say more than what frames further out do."""
 
 
 @dataclass(frozen=True, slots=True)
