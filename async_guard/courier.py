@@ -13,12 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from django.utils.module_loading import import_string
 
 from async_guard.advice import advise, describe
+from async_guard.callsite import frame_list
 from async_guard.deaf import look_away
 from async_guard.hit import SINK_FAILED, STARTED, SUMMARY, Hit, package_version
 from async_guard.limiter import Counts, Drained, Limiter
@@ -209,16 +209,16 @@ class Courier:
         else:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
-            remember(operation.exposed, replace(hit, outcome=outcome))
+            remember(operation.exposed, hit.changed(outcome=outcome))
         if logged or self._extra:
             context = context or contextvars.copy_context()
-            args = replace(hit, outcome=outcome), logged, context
+            args = hit, outcome, logged, context
             put = self._desk.put(self._pass_on, *args, context=contextvars.Context())
             if not put and logged:
                 self.limiter.drop(hit, outcome)
 
-    def _pass_on(self, hit: Hit, logged: bool, context: contextvars.Context) -> None:
-        hit = told(hit)
+    def _pass_on(self, hit: Hit, outcome: str, logged: bool, context: contextvars.Context) -> None:
+        hit = told(hit, outcome)
         for outlet in list(self._outlets):
             if logged or outlet.sink in self._extra:
                 outlet.pass_on(hit, context)
@@ -274,11 +274,16 @@ def _sinks_of(settings: Settings) -> Iterator[Any]:
         yield import_string(path)
 
 
-def told(hit: Hit) -> Hit:
-    """Return *hit* with what to write instead, and the sentence for people."""
+def told(hit: Hit, outcome: str | None = None) -> Hit:
+    """Return *hit* as sinks get it: with what to write instead, and the sentence for people."""
+    hit = hit.changed(outcome=outcome or hit.outcome, frames=tuple(frame_list(hit.frames)))
     advice = advise(hit)
-    hit = replace(hit, rule=advice.rule, advice=advice.sentence, docs=advice.docs)
-    return replace(hit, message=f"{describe(hit)} {advice.sentence}")
+    return hit.changed(
+        rule=advice.rule,
+        advice=advice.sentence,
+        docs=advice.docs,
+        message=f"{describe(hit)} {advice.sentence}",
+    )
 
 
 _OF_ONE_HIT = {

@@ -10,6 +10,7 @@ narrowed down to the part that was evaluated.
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from functools import lru_cache
 from typing import TypeVar
 
 PLACEHOLDER = "…"
+_PLAIN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\(\))*", re.ASCII)
+"""Names, attributes and calls without arguments: there is nothing to normalise."""
 KNOWN = 1000
 ATTEMPTS = 3
 Result = TypeVar("Result")
@@ -89,7 +92,7 @@ def _narrowed(whole: Expression, column: int) -> Expression | None:
         source = textwrap.dedent(text)
         dedented = len(text.split("\n", 1)[0]) - len(source.split("\n", 1)[0])
         shift = dedented + (2 if keyword else 0)
-    where = _attempted(_evaluated_at, source)
+    where = attempted(_evaluated_at, source)
     if where is None:
         return None
     line, end_line, column, end_column = where
@@ -106,7 +109,7 @@ def _narrowed(whole: Expression, column: int) -> Expression | None:
     )
 
 
-def _attempted(parse: Callable[[str], Result | None], source: str) -> Result | None:
+def attempted(parse: Callable[[str], Result | None], source: str) -> Result | None:
     """
     Return ``parse(source)``, None if the parser is in the way of itself.
 
@@ -166,7 +169,9 @@ def normalised(text: str) -> str:
     """Return *text* without its literals and its layout, for the fingerprint."""
     if text.startswith("{") and text.endswith("}"):  # a value in an f-string, from 3.12 on
         return PLACEHOLDER
-    return _attempted(_without_literals, text) or " ".join(text.split())
+    if _PLAIN.fullmatch(text):
+        return text
+    return attempted(_without_literals, text) or " ".join(text.split())
 
 
 @lru_cache(KNOWN)

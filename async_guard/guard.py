@@ -14,11 +14,10 @@ import os
 import sys
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from types import FrameType
 from typing import Any
 
@@ -27,10 +26,18 @@ from django.core.signals import got_request_exception
 
 from async_guard import callsite, origin
 from async_guard.access import learn_frames
-from async_guard.callsite import frame_list, read_stack
+from async_guard.callsite import read_stack, walk
 from async_guard.courier import Courier
 from async_guard.deaf import Deafness, is_deaf
-from async_guard.hit import ASYNC_TO_SYNC, BLOCKING_ORM, N_PLUS_ONE, SYNC_ORM, Hit, package_version
+from async_guard.hit import (
+    ASYNC_TO_SYNC,
+    BLOCKING_ORM,
+    N_PLUS_ONE,
+    SYNC_ORM,
+    Hit,
+    new_hit_id,
+    package_version,
+)
 from async_guard.loads import COUNTED, Load, tell_loads
 from async_guard.origin import Operation, Origin, read_origin
 from async_guard.outcome import ALLOWED
@@ -94,6 +101,7 @@ class Guard:
             library_paths=settings.LIBRARY_PATHS,
         )
         learn_frames()
+        origin.learn_libraries()
         package_version()  # it reads files, so not when the first hit comes
         self._problems = Problems(settings.MAX_FINGERPRINTS)
         self._courier.open(settings)
@@ -226,7 +234,7 @@ class Guard:
         operation = origin.current.get()
 
         def report(duration_ms: float) -> None:
-            timed = replace(hit, duration_ms=round(duration_ms, 3))
+            timed = hit.changed(duration_ms=round(duration_ms, 3))
             self._courier.deliver(
                 timed, ALLOWED, is_full=is_full, context=context, operation=operation
             )
@@ -288,10 +296,9 @@ class Guard:
         if not (is_full or self._courier.wants_all or origin.is_exposed()):
             return problem.hit
         origin_names = read_origin(frame)[0]
-        return replace(
-            problem.hit,
-            hit_id=uuid.uuid4().hex,
-            frames=tuple(frame_list(frame)),
+        return problem.hit.changed(
+            hit_id=new_hit_id(),
+            frames=walk(frame),  # the courier makes the event's of them
             process_pid=os.getpid(),
             **{theirs: getattr(origin_names, ours) for ours, theirs in _ORIGIN},
         )
@@ -363,7 +370,7 @@ class Guard:
     def _tell_load(self, hit: Hit, count: int, context: contextvars.Context) -> None:
         is_full = self._courier.limiter.admit(hit.fingerprint)
         self._courier.deliver(
-            replace(hit, count=count, hit_id=uuid.uuid4().hex),
+            hit.changed(count=count, hit_id=new_hit_id()),
             ALLOWED,
             is_full=is_full,
             context=context,

@@ -205,7 +205,7 @@ def _field_site(frame: FrameType | None) -> CallSite | None:
     while frame is not None:
         field = module.read_field(frame)
         if field is not None:
-            site: CallSite | None = field.site
+            site: CallSite | None = field.find_site()
             return site
         frame = frame.f_back
     return None
