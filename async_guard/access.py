@@ -85,12 +85,13 @@ def cause_of(access: Access, frame: FrameType | None, holder: FrameType) -> str 
 SINGLE = {"forward_relation", "reverse_one_to_one", "generic_relation"}
 
 
-def read_key(frame: FrameType | None) -> tuple[Any, ...]:
+def read_key(frame: FrameType | None, inner: FrameType | None) -> tuple[Any, ...]:
     """
     Return what tells two accesses of one line apart, more cheaply than ``read_access``.
 
     Args:
         frame: the outermost one that has a reader.
+        inner: the outermost one that decides, whatever is further out.
     """
     if frame is None:
         return ()
@@ -100,7 +101,12 @@ def read_key(frame: FrameType | None) -> tuple[Any, ...]:
     if label(type(subject)) is None:  # not a row: its attributes would be loaded
         model = getattr(subject, "model", None) or model
         field = getattr(subject, "field", None) or getattr(subject, "related", None)
-    return id(frame.f_code), id(model), id(field), scope.get("name")
+    key = id(frame.f_code), id(model), id(field), scope.get("name")
+    if inner is None:
+        return key
+    scope = inner.f_locals
+    through = getattr(scope.get("lookup"), "prefetch_through", None)
+    return *key, id(inner.f_code), through, scope.get("level")
 
 
 def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
@@ -368,6 +374,9 @@ def _named(access: str, relation: str | None = None) -> Reader:
     return read
 
 
+_read_lazy_user = _named("lazy_user", "request.user")
+
+
 def _read_content_type(frame: FrameType) -> Access:
     return Access("content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name)
 
@@ -450,8 +459,8 @@ _TABLE: tuple[tuple[str, str, Reader], ...] = (
     ("django.core.cache.backends.db", "DatabaseCache", _named("cache")),
     ("django.contrib.sessions.backends.base", "SessionBase", _named("session", "request.session")),
     ("django.contrib.sessions.backends.db", "SessionStore", _named("session", "request.session")),
-    ("django.contrib.auth", "get_user", _named("lazy_user", "request.user")),
-    ("django.contrib.auth.middleware", "get_user", _named("lazy_user", "request.user")),
+    ("django.contrib.auth", "get_user", _read_lazy_user),
+    ("django.contrib.auth.middleware", "get_user", _read_lazy_user),
     ("django.contrib.auth", "authenticate", _named("auth")),
     ("django.contrib.auth", "login", _named("auth")),
     ("django.contrib.auth", "logout", _named("auth")),
@@ -503,7 +512,9 @@ def learn(function: Any, reader: Reader) -> None:
 
 
 def _learn(code: CodeType, reader: Reader) -> None:
-    code_of(code).reader = reader
+    known = code_of(code)
+    known.reader = reader
+    known.decides = reader in (_read_lazy_user, _read_prefetch)
 
 
 def _codes_of(module: str, name: str) -> Iterator[CodeType]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import django
 
 from async_guard.access import ATOMIC_COROUTINE
+from async_guard.expression import attempted
 from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, TRANSACTION_ACROSS_AWAIT, Hit
 
 DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
@@ -148,8 +149,12 @@ def _field(hit: Hit) -> str:
 
 def _expression(hit: Hit) -> ast.expr | None:
     """Return the text of the call site, parsed; None where it is no expression."""
+    return attempted(_parsed, hit.text)
+
+
+def _parsed(text: str) -> ast.expr | None:
     try:
-        return ast.parse(hit.text, mode="eval").body
+        return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

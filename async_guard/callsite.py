@@ -25,6 +25,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
@@ -72,6 +73,10 @@ class Code:
     """Qualified name and path, once they were asked for."""
     reader: Any = None
     """What reads the access from a frame of this code, see ``access.py``."""
+    decides: bool = False
+    """What it reads may say more than what frames further out do."""
+    is_ours: bool = False
+    """async_guard's own: no part of what is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ def configure(
     _library_paths = (*(_folder(path) for path in library_paths), *editable)
     _roots = tuple(dict.fromkeys((_folder(base), _folder(os.getcwd()))))
     _codes.clear()
+    _owner.cache_clear()
 
 
 def _folder(path: str | os.PathLike[str]) -> str:
@@ -177,9 +183,18 @@ def _classify(code: CodeType) -> Code:
     owner, package = _owner(filename)
     edge = _edge(filename, code, package)
     is_project = owner == PROJECT
-    return Code(code, owner, package, edge, is_project, is_project or edge is not Edge.NONE)
+    return Code(
+        code,
+        owner,
+        package,
+        edge,
+        is_project,
+        stops=is_project or edge is not Edge.NONE,
+        is_ours=filename.startswith(_OURS),
+    )
 
 
+@lru_cache(10_000)
 def _owner(filename: str) -> tuple[str | None, str | None]:
     if not filename or filename.startswith((_OURS, "<")):
         return None, None
@@ -384,27 +399,38 @@ def outer_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, Code]]:
         frame = frame.f_back
 
 
-def frame_list(frame: FrameType | None) -> list[dict[str, Any]]:
-    """Return at most 30 frames, innermost first, without our own, as the event has them."""
-    pairs = (pair for pair in outer_frames(frame) if not is_ours(pair[0]))
-    found = []
-    for each, known in islice(pairs, MAX_FRAMES):
-        function, path = known.names or _names_of(each, known)
-        found.append(
-            {
-                "function": function,
-                "file": path,
-                "line": each.f_lineno,
-                "in_app": known.is_project,
-            }
-        )
-    return found
+Walked = tuple[Code, int, str | None]
+"""A frame, as cheap as it can be had: what is known of its code, its line, its module."""
 
 
-def _names_of(frame: FrameType, known: Code) -> tuple[str, str]:
+def walk(frame: FrameType | None) -> tuple[Walked, ...]:
+    """Return at most 30 frames, innermost first, without our own, for ``frame_list``."""
+    codes = _codes
+    found: list[Walked] = []
+    while frame is not None and len(found) < MAX_FRAMES:
+        code = frame.f_code
+        known = codes.get(id(code)) or code_of(code)
+        if not known.is_ours:
+            module = None if known.names else frame.f_globals.get("__name__")
+            found.append((known, frame.f_lineno, module))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def frame_list(frames: Iterable[Walked | dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the event has of each frame; what is that already stays as it is."""
+    for each in frames:
+        if isinstance(each, dict):
+            yield each
+            continue
+        known, line, module = each
+        function, path = known.names or _names_of(known, module)
+        yield {"function": function, "file": path, "line": line, "in_app": known.is_project}
+
+
+def _names_of(known: Code, module: str | None) -> tuple[str, str]:
     code = known.code
-    name = function_name(frame.f_globals.get("__name__"), code.co_qualname)
-    known.names = name, project_path(code.co_filename)
+    known.names = function_name(module, code.co_qualname), project_path(code.co_filename)
     return known.names
 
 

@@ -12,20 +12,22 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.utils.module_loading import import_string
 
 from async_guard.advice import advise, describe
-from async_guard.hit import SINK_FAILED, SUMMARY, Hit, package_version
+from async_guard.callsite import frame_list
+from async_guard.deaf import look_away
+from async_guard.hit import SINK_FAILED, STARTED, SUMMARY, Hit, package_version
 from async_guard.limiter import Counts, Drained, Limiter
 from async_guard.origin import Operation
 from async_guard.outcome import HANDLED
 from async_guard.pending import remember
 from async_guard.settings import Settings
 from async_guard.sinks import FileSink, LogSink, Sink, readable
+from async_guard.started import started_keys
 from async_guard.writer import Writer, is_writer_thread
 
 logger = logging.getLogger("async_guard")
@@ -35,8 +37,18 @@ TICK_S = 0.5
 class Outlet:
     """A sink, its thread, and what there was no room for in its queue."""
 
-    def __init__(self, sink: Any, settings: Settings, failed: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        sink: Any,
+        settings: Settings,
+        *,
+        failed: Callable[..., None],
+        seams: Callable[[], Iterable[str]],
+    ) -> None:
         self.sink = sink
+        self._settings = settings
+        self._seams = seams
+        self._has_begun = False
         self.note: Any = getattr(sink, "note", None)
         """Logs take summaries, too."""
         self.wants_context = isinstance(sink, LogSink)
@@ -46,9 +58,31 @@ class Outlet:
 
     def pass_on(self, hit: Hit, context: contextvars.Context) -> None:
         own = context.copy() if self.wants_context else contextvars.Context()
-        if not self.writer.put(self.sink, hit, context=own):
+        if not self.put(self.sink, hit, context=own):
             self.missed.drop(hit, hit.outcome)
         self.writer.start()
+
+    def put(self, call: Callable[..., Any], *args: Any, context: contextvars.Context) -> bool:
+        """Have the sink called, and before its first time what it is called for told."""
+        if self.note is not None and not self._has_begun:
+            return self.writer.put(self._begin, call, *args, context=context)
+        return self.writer.put(call, *args, context=context)
+
+    def _begin(self, call: Callable[..., Any], *args: Any) -> None:
+        try:
+            if not self._has_begun:
+                keys = started_keys(self._settings, self._seams())
+                nobody = contextvars.Context()  # whichever request it was that came first
+                nobody.run(look_away, self.note, STARTED, "info", keys)
+                self._has_begun = True
+        finally:
+            call(*args)
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self._has_begun = False
+        self.missed = Counts(self._settings.MAX_FINGERPRINTS)
+        self.writer.forget()
 
     def summarise(self, drained: Drained) -> None:
         """Write what was counted, and what this sink missed; keep what finds no room again."""
@@ -58,7 +92,7 @@ class Outlet:
         mine = self.missed.drain()
         if not mine:
             return
-        put = self.writer.put(self._write, mine, context=contextvars.Context())
+        put = self.put(self._write, mine, context=contextvars.Context())
         if not put:
             self.missed.put_back(mine)
         self.writer.start()
@@ -79,12 +113,16 @@ class Outlet:
 class Courier:
     """The sinks of a process, what was only counted, and the threads that serve them."""
 
-    def __init__(self, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, tick: Callable[[], None], seams: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         """
         Args:
             tick: called twice a second once there were hits, in a thread of the courier's.
+            seams: asked what is watched, for the first line of each log.
         """
         self._tick_outside = tick
+        self._seams = seams
         self._extra: list[Sink] = []
         self._outlets: list[Outlet] = []
         self.wants_all = False
@@ -109,7 +147,7 @@ class Courier:
         self._outlets = [self._outlet(sink) for sink in sinks]
 
     def _outlet(self, sink: Any) -> Outlet:
-        return Outlet(sink, self._settings, self._sink_failed)
+        return Outlet(sink, self._settings, failed=self._sink_failed, seams=self._seams)
 
     def close(self, deadline: float) -> None:
         """End the threads, and close the files."""
@@ -153,7 +191,7 @@ class Courier:
         """Write an event that is no hit to the logs, *but* to one."""
         for outlet in list(self._outlets):
             if outlet.note is not None and outlet.sink is not but:
-                outlet.writer.put(outlet.note, event, level, keys, context=contextvars.Context())
+                outlet.put(outlet.note, event, level, keys, context=contextvars.Context())
                 outlet.writer.start()
 
     # --- from a hit to the sinks ---------------------------------------------------------------
@@ -174,16 +212,16 @@ class Courier:
         else:
             self.limiter.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
-            remember(operation.exposed, replace(hit, outcome=outcome))
+            remember(operation.exposed, hit.changed(outcome=outcome))
         if logged or self._extra:
             context = context or contextvars.copy_context()
-            args = replace(hit, outcome=outcome), logged, context
+            args = hit, outcome, logged, context
             put = self._desk.put(self._pass_on, *args, context=contextvars.Context())
             if not put and logged:
                 self.limiter.drop(hit, outcome)
 
-    def _pass_on(self, hit: Hit, logged: bool, context: contextvars.Context) -> None:
-        hit = told(hit)
+    def _pass_on(self, hit: Hit, outcome: str, logged: bool, context: contextvars.Context) -> None:
+        hit = told(hit, outcome)
         for outlet in list(self._outlets):
             if logged or outlet.sink in self._extra:
                 outlet.pass_on(hit, context)
@@ -228,8 +266,7 @@ class Courier:
         self._summary_lock = threading.RLock()
         self._desk.forget()
         for outlet in self._outlets:
-            outlet.missed = Counts(self._settings.MAX_FINGERPRINTS)
-            outlet.writer.forget()
+            outlet.after_fork()
 
 
 def _sinks_of(settings: Settings) -> Iterator[Any]:
@@ -240,11 +277,16 @@ def _sinks_of(settings: Settings) -> Iterator[Any]:
         yield import_string(path)
 
 
-def told(hit: Hit) -> Hit:
-    """Return *hit* with what to write instead, and the sentence for people."""
+def told(hit: Hit, outcome: str | None = None) -> Hit:
+    """Return *hit* as sinks get it: with what to write instead, and the sentence for people."""
+    hit = hit.changed(outcome=outcome or hit.outcome, frames=tuple(frame_list(hit.frames)))
     advice = advise(hit)
-    hit = replace(hit, rule=advice.rule, advice=advice.sentence, docs=advice.docs)
-    return replace(hit, message=f"{describe(hit)} {advice.sentence}")
+    return hit.changed(
+        rule=advice.rule,
+        advice=advice.sentence,
+        docs=advice.docs,
+        message=f"{describe(hit)} {advice.sentence}",
+    )
 
 
 _OF_ONE_HIT = {

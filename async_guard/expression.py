@@ -10,10 +10,20 @@ narrowed down to the part that was evaluated.
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 PLACEHOLDER = "…"
+_PLAIN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\(\))*", re.ASCII)
+"""Names, attributes and calls without arguments: there is nothing to normalise."""
+KNOWN = 1000
+ATTEMPTS = 3
+Result = TypeVar("Result")
 _STATEMENTS = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith)
 
 
@@ -82,24 +92,46 @@ def _narrowed(whole: Expression, column: int) -> Expression | None:
         source = textwrap.dedent(text)
         dedented = len(text.split("\n", 1)[0]) - len(source.split("\n", 1)[0])
         shift = dedented + (2 if keyword else 0)
+    where = attempted(_evaluated_at, source)
+    if where is None:
+        return None
+    line, end_line, column, end_column = where
+    lines = source.splitlines(keepends=True)
+    below = (
+        0 if _is_comprehension(whole.text) else shift
+    )  # brackets keep later lines where they are
+    return Expression(
+        _cut(lines, *where),
+        whole.line + line - 1,
+        whole.line + end_line - 1,
+        _points(lines, line, column) + (shift if line == 1 else below),
+        _points(lines, end_line, end_column) + (shift if end_line == 1 else below),
+    )
+
+
+def attempted(parse: Callable[[str], Result | None], source: str) -> Result | None:
+    """
+    Return ``parse(source)``, None if the parser is in the way of itself.
+
+    Up to Python 3.11 it cannot be entered twice: the one that a finaliser or another thread came
+    in the middle of fails, so it may try again.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(SystemError):
+            return parse(source)
+    return None
+
+
+@lru_cache(KNOWN)
+def _evaluated_at(source: str) -> tuple[int, int, int, int] | None:
+    """Return line, end line, column, end column of what the statement in *source* evaluates."""
     try:
         node = _evaluated(ast.parse(source).body[0])
     except (SyntaxError, ValueError, IndexError):
         return None
     if node is None or node.end_lineno is None or node.end_col_offset is None:
         return None
-    lines = source.splitlines(keepends=True)
-    below = (
-        0 if _is_comprehension(whole.text) else shift
-    )  # brackets keep later lines where they are
-    return Expression(
-        _cut(lines, node.lineno, node.end_lineno, node.col_offset, node.end_col_offset),
-        whole.line + node.lineno - 1,
-        whole.line + node.end_lineno - 1,
-        _points(lines, node.lineno, node.col_offset) + (shift if node.lineno == 1 else below),
-        _points(lines, node.end_lineno, node.end_col_offset)
-        + (shift if node.end_lineno == 1 else below),
-    )
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def _evaluated(tree: ast.stmt) -> ast.expr | None:
@@ -137,10 +169,17 @@ def normalised(text: str) -> str:
     """Return *text* without its literals and its layout, for the fingerprint."""
     if text.startswith("{") and text.endswith("}"):  # a value in an f-string, from 3.12 on
         return PLACEHOLDER
+    if _PLAIN.fullmatch(text):
+        return text
+    return attempted(_without_literals, text) or " ".join(text.split())
+
+
+@lru_cache(KNOWN)
+def _without_literals(text: str) -> str | None:
     for attempt in (text, f"({text})"):
         try:
             tree = ast.parse(attempt.strip(), mode="eval")
         except (SyntaxError, ValueError):
             continue
         return ast.unparse(_Literals().visit(tree))
-    return " ".join(text.split())
+    return None

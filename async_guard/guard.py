@@ -14,11 +14,10 @@ import os
 import sys
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from types import FrameType
 from typing import Any
 
@@ -28,10 +27,18 @@ from django.core.signals import got_request_exception
 
 from async_guard import callsite, origin
 from async_guard.access import cause_of, learn_frames
-from async_guard.callsite import frame_list, read_stack
+from async_guard.callsite import read_stack, walk
 from async_guard.courier import Courier
 from async_guard.deaf import Deafness, is_deaf
-from async_guard.hit import ASYNC_TO_SYNC, BLOCKING_ORM, N_PLUS_ONE, SYNC_ORM, Hit, package_version
+from async_guard.hit import (
+    ASYNC_TO_SYNC,
+    BLOCKING_ORM,
+    N_PLUS_ONE,
+    SYNC_ORM,
+    Hit,
+    new_hit_id,
+    package_version,
+)
 from async_guard.loads import COUNTED, Load, tell_loads
 from async_guard.origin import Operation, Origin, read_origin
 from async_guard.outcome import ALLOWED
@@ -55,7 +62,7 @@ class Guard:
     def __init__(self) -> None:
         self._probe = Probe(self)
         self._stopwatch = Stopwatch()
-        self._courier = Courier(self._tick)
+        self._courier = Courier(self._tick, self._probe.seam_names)
         self._pending = PendingHits(self._deliver)
         self._signal = ShutdownSignal(self._courier.hurry)
         self._settings = Settings()
@@ -102,6 +109,7 @@ class Guard:
             library_paths=settings.LIBRARY_PATHS,
         )
         learn_frames()
+        origin.learn_libraries()
         package_version()  # it reads files, so not when the first hit comes
         self._problems = Problems(settings.MAX_FINGERPRINTS)
         self._courier.open(settings)
@@ -245,7 +253,7 @@ class Guard:
         operation = origin.current.get()
 
         def report(duration_ms: float) -> None:
-            timed = replace(hit, duration_ms=round(duration_ms, 3))
+            timed = hit.changed(duration_ms=round(duration_ms, 3))
             self._courier.deliver(
                 timed, ALLOWED, is_full=is_full, context=context, operation=operation
             )
@@ -307,10 +315,9 @@ class Guard:
         if not (is_full or self._courier.wants_all or origin.is_exposed()):
             return problem.hit
         origin_names = read_origin(frame)[0]
-        return replace(
-            problem.hit,
-            hit_id=uuid.uuid4().hex,
-            frames=tuple(frame_list(frame)),
+        return problem.hit.changed(
+            hit_id=new_hit_id(),
+            frames=walk(frame),  # the courier makes the event's of them
             process_pid=os.getpid(),
             **{theirs: getattr(origin_names, ours) for ours, theirs in _ORIGIN},
         )
@@ -377,7 +384,7 @@ class Guard:
             how: keyword arguments of ``Hit`` about the retry.
         """
         if how and pending.is_full:
-            pending.hit = replace(pending.hit, **how)
+            pending.hit = pending.hit.changed(**how)
         self._safely(self._pending.release, pending, outcome)
 
     def tell_again(self, problem: Problem, hit: Hit, outcome: str, times: int, how: Any) -> None:
@@ -385,7 +392,7 @@ class Guard:
         if not self.installed:
             return
         is_full = self._admit(problem)
-        again = replace(hit, count=times, hit_id=uuid.uuid4().hex, **how) if is_full else hit
+        again = hit.changed(count=times, hit_id=new_hit_id(), **how) if is_full else hit
         operation, context = origin.current.get(), contextvars.copy_context() if is_full else None
         if not is_full:
             self._safely(lambda: self._courier.limiter.count(again, outcome, times))
@@ -445,7 +452,7 @@ class Guard:
     def _tell_load(self, hit: Hit, count: int, context: contextvars.Context) -> None:
         is_full = self._courier.limiter.admit(hit.fingerprint)
         self._courier.deliver(
-            replace(hit, count=count, hit_id=uuid.uuid4().hex),
+            hit.changed(count=count, hit_id=new_hit_id()),
             ALLOWED,
             is_full=is_full,
             context=context,

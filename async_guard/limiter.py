@@ -112,15 +112,13 @@ class Limiter(Counts):
     def admit(self, fingerprint: str) -> bool:
         """Tell whether the next hit of *fingerprint* is to be logged in full."""
         with self._lock:
-            logged = self._logged.get(fingerprint, 0)
-            if logged >= self._burst:
-                self._logged.move_to_end(fingerprint)
-                return False
-            self._logged[fingerprint] = logged + 1
-            self._logged.move_to_end(fingerprint)
+            # any step may be interrupted by a finaliser that admits, and evicts: none relies on
+            # what the one before has found
+            logged = self._logged.pop(fingerprint, 0)
+            self._logged[fingerprint] = min(logged + 1, self._burst)
             if len(self._logged) > self._most:
                 self.evict(self._logged.popitem(last=False)[0])
-            return True
+            return logged < self._burst
 
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         with self._lock:

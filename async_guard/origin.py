@@ -14,6 +14,8 @@ import importlib
 import inspect
 import sys
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
@@ -22,7 +24,7 @@ from typing import Any
 import structlog
 from django.http import HttpRequest
 
-from async_guard.callsite import CallSite, Edge, outer_frames
+from async_guard.callsite import CallSite, Edge, code_of, known_codes
 
 
 class Operation:
@@ -125,14 +127,17 @@ class FieldOrigin:
 
     names: dict[str, Any]
     """Keyword arguments of ``Origin``."""
-    site: CallSite | None
-    """Where the project defines the field or its resolver."""
+    find_site: Callable[[], CallSite | None]
+    """Find where the project defines the field or its resolver."""
 
 
 def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
     """Say on whose behalf *frame* runs, and where its GraphQL field is defined."""
-    field, request = _from_stack(frame)
     operation = current.get()
+    request = None
+    if operation is not None:
+        request = operation.request or _request_in_context(operation.graphql)
+    field, request = _from_stack(frame, request)
     names: dict[str, Any] = {}
     if operation is not None and operation.graphql is not None:
         module = importlib.import_module(_FIELD_READERS["graphql"])
@@ -144,23 +149,25 @@ def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
         )
     if field is not None:
         names |= field.names
-    if operation is not None:
-        request = operation.request or _request_in_context(operation.graphql) or request
     names |= _request_names(request) | _context_names()
     if not (names.get("operation_type") or request):
         names["task"] = _task_name()
     return Origin(**names), field
 
 
-def _from_stack(frame: FrameType | None) -> tuple[FieldOrigin | None, Any]:
-    field, request = None, None
-    for each, known in outer_frames(frame):
+def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | None, Any]:
+    """Return the innermost field, and the request, which may be known already."""
+    codes, field, is_known = known_codes(), None, request is not None
+    while frame is not None and not (is_known and field is not None):
+        code = frame.f_code
+        known = codes.get(id(code)) or code_of(code)
         if field is None and known.package in _FIELD_READERS:
-            field = _read_field(known.package, each)
-        elif known.edge is Edge.VIEW:
-            request = each.f_locals.get("request")
+            field = _read_field(known.package, frame)
+        elif known.edge is Edge.VIEW and not is_known:
+            request = frame.f_locals.get("request")
             if hasattr(request, "method"):
                 break
+        frame = frame.f_back
     return field, request
 
 
@@ -169,6 +176,14 @@ _FIELD_READERS = {
     "strawberry": "async_guard.integrations.graphql",
     "strawberry_django": "async_guard.integrations.graphql",
 }
+
+
+def learn_libraries() -> None:
+    """Import what reads the frames of the libraries that are in use: a hit should not wait."""
+    for package, module in _FIELD_READERS.items():
+        if package in sys.modules:
+            with suppress(ImportError):  # it is just being imported
+                importlib.import_module(module)
 
 
 def _read_field(package: str | None, frame: FrameType) -> FieldOrigin | None:

@@ -29,6 +29,7 @@ MOST_KNOWN = 10_000
 _RUNNERS = {"run_until_complete", "run"}
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _CHECKS = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH"}
+_RERAISE, _RAISE = dis.opmap["RERAISE"], dis.opmap["RAISE_VARARGS"]
 _VARIABLES = {"LOAD_FAST", "LOAD_DEREF"}
 _LET_THROUGH = "let through"
 """Of a ``with`` block, as a lock or a transaction, that may have caught it or not."""
@@ -137,10 +138,11 @@ def _reraises_of(code: CodeType) -> frozenset[int]:
     """Return where *code* raises again what it had caught."""
     known = _reraises.get(id(code))
     if known is None:
+        raw = code.co_code  # decoding all of it would take ten times longer
         offsets = (
-            each.offset
-            for each in dis.get_instructions(code)
-            if each.opname == "RERAISE" or (each.opname == "RAISE_VARARGS" and each.arg == 0)
+            at
+            for at in range(0, len(raw), 2)
+            if raw[at] == _RERAISE or (raw[at] == _RAISE and raw[at + 1] == 0)
         )
         known = _reraises[id(code)] = (code, frozenset(offsets))
     return known[1]
@@ -222,7 +224,7 @@ def _read_clauses(code: CodeType, lasti: int) -> Iterator[Clause]:
     A handler that takes nothing raises again, in an instruction that the next outer one covers.
     """
     table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-    instructions = list(dis.get_instructions(code))
+    instructions: list[dis.Instruction] = []
     at: int | None = lasti
     seen: set[int] = set()
     while at is not None:
@@ -230,6 +232,7 @@ def _read_clauses(code: CodeType, lasti: int) -> Iterator[Clause]:
         if target is None or target in seen:
             return
         seen.add(target)
+        instructions = instructions or list(dis.get_instructions(code))
         start = next(n for n, each in enumerate(instructions) if each.offset >= target)
         clauses, at = _read_handler(instructions, start)
         yield from clauses

@@ -101,6 +101,12 @@ def patched(seam: Seam) -> Iterator[None]:
             setattr(owner, name, own)
 
 
+def _dotted(owner: Any) -> str:
+    """Return the name of a module, or that of a class with its module."""
+    is_class = isinstance(owner, type)
+    return f"{owner.__module__}.{owner.__qualname__}" if is_class else str(owner.__name__)
+
+
 class _Environ:
     """Stands in for ``os.environ`` inside ``async_unsafe``: the question is the access."""
 
@@ -180,6 +186,10 @@ class Probe:
             from django.contrib.contenttypes.models import ContentType
 
             yield Seam(ContentType, "get_object_for_this_type", self._watch_generic_loads)
+
+    def seam_names(self) -> list[str]:
+        """Return what is replaced, as dotted names."""
+        return [f"{_dotted(seam.owner)}.{seam.name}" for seam in self.seams()]
 
     def _watch_environ(self, module: Any) -> Any:
         return _Os(module, _Environ(module.environ, self._listener, lambda: self.installed))

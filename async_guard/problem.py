@@ -82,18 +82,21 @@ class Problems:
 
 def _key(frame: FrameType | None) -> tuple[Any, ...]:
     """Walk as ``read_stack`` does, but remember nothing on the way."""
-    codes, reading = known_codes(), None
+    codes = known_codes()
+    reading = deciding = None
     while frame is not None:
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
         if known.stops:
             if known.is_project:
-                return id(code), frame.f_lasti, *read_key(reading)
-            return *_place(frame, known.edge), *read_key(reading)
+                return id(code), frame.f_lasti, *read_key(reading, deciding)
+            return *_place(frame, known.edge), *read_key(reading, deciding)
         if known.reader is not None:
             reading = frame
+            if known.decides:
+                deciding = frame
         frame = frame.f_back
-    return read_key(reading)
+    return read_key(reading, deciding)
 
 
 def _place(edge: FrameType, kind: Edge) -> tuple[Any, ...]:
@@ -209,7 +212,7 @@ def _field_site(frame: FrameType | None) -> CallSite | None:
     while frame is not None:
         field = module.read_field(frame)
         if field is not None:
-            site: CallSite | None = field.site
+            site: CallSite | None = field.find_site()
             return site
         frame = frame.f_back
     return None

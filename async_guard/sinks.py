@@ -82,7 +82,7 @@ def readable(event: str, keys: dict[str, Any]) -> str:
     words = [f"{event}:", str(keys.get("message", ""))]
     details = ("outcome", "rule", "fingerprint", "count")
     found = [f"{name}={keys[full]}" for name in details if (full := f"async_guard.{name}") in keys]
-    return " ".join([*words, f"[{' '.join(found)}]"])
+    return " ".join([*words, f"[{' '.join(found)}]"] if found else words)
 
 
 class FileSink:

@@ -7,6 +7,7 @@ the request. After ``fork`` the child begins with an empty queue and without the
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import queue
 import threading
@@ -57,17 +58,36 @@ class Writer:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        """Held until the thread runs."""
 
     def start(self) -> None:
-        """Start the thread, if it does not run; ``flush()`` does without one."""
-        if self._thread is not None and self._thread.is_alive():
+        """
+        Have the thread started, if it does not run; ``flush()`` does without one.
+
+        ``Thread.start()`` waits until the thread runs, which takes longer than all else that is
+        done for a hit: somebody else does that.
+        """
+        if self._runs_or_will():
             return
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._runs_or_will():
                 thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+                starting = threading.Lock()
+                starting.acquire()
                 with suppress(RuntimeError):  # no new threads while the interpreter ends
-                    thread.start()
-                    self._thread = thread
+                    _thread.start_new_thread(_start, (thread, starting))
+                    self._thread, self._starting = thread, starting
+
+    def _runs_or_will(self) -> bool:
+        thread = self._thread
+        return thread is not None and (thread.is_alive() or self._starting.locked())
+
+    def _running(self) -> threading.Thread | None:
+        """Return the thread, once it runs, if it does."""
+        with self._starting:
+            thread = self._thread
+        return thread if thread is not None and thread.is_alive() else None
 
     def put(self, call: Callable[..., Any], *args: Any, context: contextvars.Context) -> bool:
         """
@@ -83,8 +103,7 @@ class Writer:
 
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is done; False: *deadline* (monotonic) came first."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
+        if self._running() is None:
             self._drain()
             return True
         done = threading.Event()
@@ -93,8 +112,8 @@ class Writer:
 
     def stop(self, deadline: float) -> None:
         """End the thread when all is done."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        thread = self._running()
+        if thread is not None:
             self._queue.put(None)
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -134,6 +153,15 @@ class Writer:
                     failed(self.sink, error)
         finally:
             _close_connections()
+
+
+def _start(thread: threading.Thread, starting: threading.Lock) -> None:
+    """Done in a thread of its own, of which ``threading`` does not know."""
+    try:
+        with suppress(RuntimeError):
+            thread.start()
+    finally:
+        starting.release()
 
 
 def _close_connections() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import asgiref.sync
 import django.utils.asyncio
+import hypothesis
 import jsonschema
 import pytest
 import structlog
@@ -20,6 +21,12 @@ from django.db.models.query import ModelIterable
 import async_guard
 from async_guard import origin
 from async_guard.sinks import LogSink
+
+# How long an example takes is the machine's business, which others may be using.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def the_originals() -> dict[str, Any]:

@@ -96,3 +96,51 @@ def test_any_position(lines: list[str], line: int, end: int, column: int, end_co
     found = core_expression(lines, (line, end, column, end_column))
 
     assert isinstance(found.text, str)
+
+
+def failing(times: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the parser fail so many times, as up to Python 3.11 when it is entered twice."""
+    parse, calls = ast.parse, [0]
+
+    def parse_or_fail(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] <= times:
+            raise SystemError("AST constructor recursion depth mismatch")
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(ast, "parse", parse_or_fail)
+    return calls
+
+
+def test_parser_in_the_way_of_itself(monkeypatch: pytest.MonkeyPatch):
+    """
+    Where the parser failed because it was entered twice, it is asked again.
+    """
+    failing(1, monkeypatch)
+
+    assert normalised("entered( twice, 1 )") == "entered(twice, …)"
+
+
+def test_parser_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch):
+    """
+    Without the parser the source text has to do, and only as long as it cannot be had.
+    """
+    lines, where = whole_statement("for each in not_parsed.all():\n    pass\n")
+
+    with monkeypatch.context() as patch:
+        failing(1000, patch)
+        plain = normalised("not_parsed( 1 )"), core_expression(lines, where).text
+    parsed = normalised("not_parsed( 1 )"), core_expression(lines, where).text
+
+    assert plain == ("not_parsed( 1 )", "for each in not_parsed.all():\n    pass")
+    assert parsed == ("not_parsed(…)", "not_parsed.all()")
+
+
+def test_parsed_once(monkeypatch: pytest.MonkeyPatch):
+    """
+    The same text is parsed once.
+    """
+    calls = failing(0, monkeypatch)
+
+    assert {normalised("parsed( once )") for _ in range(5)} == {"parsed(once)"}
+    assert calls == [1]

@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import functools
 import linecache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import prefetch_related_objects
 from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -227,3 +232,46 @@ def test_several_databases(tmp_path: Path) -> None:
     (hit,) = hits_of(tmp_path / "v.py", function("list(Group.objects.using('other').all())"))
 
     assert (hit.orm_alias, hit.orm_model) == ("other", "auth.Group")
+
+
+def swallowed_hits(call: Any, *arguments: Any) -> list[Hit]:
+    """Call the same line once for every argument."""
+
+    async def code() -> None:
+        for each in arguments:
+            with contextlib.suppress(Exception):
+                call(each)
+
+    with capture_hits() as hits:
+        asyncio.run(code())
+    return hits
+
+
+def test_argument_that_is_lazy() -> None:
+    """
+    Where the first call got as far as the lazy user, the second one is told as what it is.
+    """
+    session = {SESSION_KEY: "1", BACKEND_SESSION_KEY: django_settings.AUTHENTICATION_BACKENDS[0]}
+    request = SimpleNamespace(session=session)
+    lazy_user = SimpleLazyObject(functools.partial(get_user, request))
+
+    hits = swallowed_hits(
+        lambda user: Group.objects.get(user=user), lazy_user, User(pk=1), lazy_user, User(pk=1)
+    )
+
+    lazy, query = ("lazy_user", "request.user", None), ("queryset", None, "auth.Group")
+    told = [(hit.access, hit.relation, hit.orm_model) for hit in hits]
+    assert told == [lazy, query] * 2
+    assert len({hit.fingerprint for hit in hits}) == 2
+    assert len({(hit.path, hit.line) for hit in hits}) == 1
+
+
+def test_several_prefetches_of_one_line() -> None:
+    """
+    Each lookup of a prefetch is told as the relation that it is.
+    """
+    hits = swallowed_hits(
+        lambda lookup: prefetch_related_objects([Group(pk=1)], lookup), "permissions", "user_set"
+    )
+
+    assert [hit.relation for hit in hits] == ["auth.Group.permissions", "auth.Group.user_set"]

@@ -12,6 +12,7 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -100,11 +101,11 @@ def _with_definition(
     names["field"] = f"{type_name}.{field_name}"
     definition = _definition(schema, type_name, field_name)
     if definition is None:
-        return FieldOrigin(names, None)
+        return FieldOrigin(names, lambda: None)
     names["resolver"] = _resolver_name(definition)
     if _is_plain_field_of_django_type(schema, type_name, definition):
         names["plain_field"] = True
-    return FieldOrigin(names, _site_of(definition))
+    return FieldOrigin(names, partial(_site_of, definition))
 
 
 def _info_in(scope: dict[str, Any]) -> Any:

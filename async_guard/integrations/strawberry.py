@@ -30,6 +30,8 @@ from async_guard.origin import Operation
 from async_guard.retry.modes import switch
 from async_guard.settings import FORCE, get_settings
 
+origin.learn_libraries()
+
 # The extension may be one instance for all requests, so nothing is kept on it
 _ended: ContextVar[Operation | None] = ContextVar("async_guard_ended", default=None)
 

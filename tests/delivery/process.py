@@ -17,6 +17,7 @@ import async_guard
 ROOT = Path(async_guard.__file__).resolve().parent.parent
 SCHEMA = Path(async_guard.__file__).parent / "schemas" / "event-1.0.schema.json"
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
+STARTED = "async_guard.started"
 ENVELOPE = {"timestamp", "level", "event", "logger"}
 
 SETTINGS = {
@@ -125,7 +126,7 @@ class Project:
         return Run(process.returncode, out, err)
 
     def events(self, *, every: int = 1) -> list[dict[str, Any]]:
-        """Return the lines of the log file; every one, or one out of so many, must be valid."""
+        """Return what the log file tells, see ``read_events``."""
         return read_events(self.log, every=every)
 
     def hits(self) -> list[dict[str, Any]]:
@@ -133,6 +134,11 @@ class Project:
 
 
 def read_events(path: Path, *, every: int = 1) -> list[dict[str, Any]]:
+    """Return what a log file tells but for how it began, which ``test_started.py`` is about."""
+    return [each for each in read_log(path, every=every) if each["event"] != STARTED]
+
+
+def read_log(path: Path, *, every: int = 1) -> list[dict[str, Any]]:
     """Return the lines of a log file; every one, or one out of so many, must be valid."""
     if not path.exists():
         return []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_guard.hit import LEVELS, Hit
+from async_guard.hit import LEVELS, Hit, new_hit_id
 from async_guard.outcome import ALLOWED, HANDLED, RAISED, SWALLOWED
 from tests.delivery.process import VALIDATOR
 
@@ -51,6 +51,28 @@ def test_round_trip_by_json(hit: Hit):
     Every hit is the same after it was a line of JSON.
     """
     assert Hit.from_dict(json.loads(json.dumps(hit.to_dict()))) == hit
+
+
+@given(hits, hits)
+def test_changed(hit: Hit, other: Hit):
+    """
+    changed() gives what dataclasses.replace() gives, and leaves the hit as it was.
+    """
+    before = dataclasses.replace(hit)
+    changes = {"outcome": other.outcome, "frames": other.frames, "count": other.count}
+
+    assert hit.changed(**changes) == dataclasses.replace(hit, **changes)
+    assert hit == before
+
+
+def test_hit_ids():
+    """
+    Every hit has 32 hexadecimal digits of its own.
+    """
+    ids = {new_hit_id() for _ in range(1000)}
+
+    assert len(ids) == 1000
+    assert all(len(each) == 32 and int(each, 16) >= 0 for each in ids)
 
 
 @given(hits, st.dictionaries(texts, st.none() | st.integers() | texts))
@@ -163,4 +185,5 @@ def test_schema_knows_every_key():
 
     assert keys <= described
     others = {key for key in described - keys if not key.startswith("async_guard.")}
-    assert others == {"timestamp", "level", "event", "logger"}
+    runtime = {"process.runtime.name", "process.runtime.version"}  # of async_guard.started
+    assert others == {"timestamp", "level", "event", "logger"} | runtime

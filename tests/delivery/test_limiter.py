@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import replace
 
 import pytest
@@ -238,3 +238,51 @@ def test_finalisers_in_the_middle(is_full: bool):
     assert len(finalised) == 5000
     assert limiter.totals == {"raised": 10_000}
     assert counted(limiter.drain()).total() == (0 if is_full else 10_000)
+
+
+class Interrupted(OrderedDict):
+    """What a limiter remembers, with something else that comes in after so many steps."""
+
+    def __init__(self, at, call):
+        super().__init__()
+        self.left, self.call = at, call
+
+    def interrupt(self):
+        self.left -= 1
+        if self.left == 0:
+            self.call()
+
+    def get(self, *args):
+        found = super().get(*args)
+        self.interrupt()
+        return found
+
+    def pop(self, *args):
+        found = super().pop(*args)
+        self.interrupt()
+        return found
+
+    def __setitem__(self, *args):
+        super().__setitem__(*args)
+        self.interrupt()
+
+    def __len__(self):
+        found = super().__len__()
+        self.interrupt()
+        return found
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+@pytest.mark.parametrize("burst", [1, 3])
+def test_admitted_in_the_middle_of_admitting(at: int, burst: int):
+    """
+    A finaliser that admits a hit while another is admitted, with room for one, does no harm.
+    """
+    limiter = Limiter(burst, most=1)
+    limiter._logged = Interrupted(at, lambda: limiter.admit("b"))
+
+    admitted = [limiter.admit("a") for _ in range(3)]
+
+    assert admitted[0] is True
+    assert limiter.admit("c") is True
+    assert len(limiter._logged) <= 1

@@ -26,7 +26,7 @@ async def view(request, times):
     return HttpResponse(str(os.getpid()))
 
 async def late(request):
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(3.0)
     await swallow(40)
     return HttpResponse("late")
 
@@ -70,9 +70,9 @@ def serve(project: Project, number: signal.Signals, *command: str, port: int, la
         wait_for(url)
         pids = {httpx.get(f"{url}/hit/7/").text for _ in range(20)}
         if late:
-            thread = threading.Thread(target=lambda: httpx.get(f"{url}/late/", timeout=10))
+            thread = threading.Thread(target=lambda: httpx.get(f"{url}/late/", timeout=20))
             thread.start()
-            time.sleep(0.4)
+            time.sleep(1.5)  # until the request has arrived
         server.send_signal(number)
         _, err = server.communicate(timeout=20)
         if late:
