@@ -12,7 +12,7 @@ import sys
 
 import django
 
-from tests.django_suite.record import ROOT, Results, Suite
+from tests.django_suite.record import GUARD, ROOT, Results, Suite
 from tests.django_suite.report import Report, label_of, read_list
 from tests.django_suite.source import find_tests, list_modules
 
@@ -59,7 +59,7 @@ def compare(suite: Suite, labels: list[str], *, plain: bool) -> Report:
     results = suite.run(labels, plain=plain)
     if plain:
         return Report(results, results, [])
-    failed = sorted({label_of(each) for each in results.failed})
+    failed = sorted({label_of(each) for each in results.failed if each != GUARD})
     control = suite.run(failed, plain=True) if failed else Results()
     return Report(results, control, read_list(suite.database, django.__version__))
 

@@ -12,6 +12,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGAN, PASSED, SKIPPED, FAILED, SUMMARY = "began", "passed", "skipped", "failed", "summary"
+GUARD = "async_guard"
+"""Fails in place of a test when an error of its own is logged."""
 PORTION = 20
 """So many test modules share a process: one that dies costs little."""
 MOST_DEATHS = 10
@@ -45,7 +47,8 @@ class Results:
                 self.skipped[test] = error
             else:
                 self._fail(test, error, each.get("traceback", ""))
-            began = None
+            if test == began:
+                began = None
         if began is not None and began not in self.failed:
             self._fail(began, "The process ended: the test hangs or crashes.", "")
 
