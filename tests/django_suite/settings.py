@@ -2,6 +2,8 @@
 
 import os
 
+import django
+
 RUN = os.environ.get("DJANGO_SUITE_RUN", "0")
 """Names the databases on a server, so that two runs do not share them."""
 
@@ -27,7 +29,8 @@ DATABASES = {alias: MAKERS[DATABASE](alias) for alias in ("default", "other")}
 
 SECRET_KEY = "only for tests"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+if django.VERSION < (6, 0):
+    DEFAULT_AUTO_FIELD = "django.db.models.AutoField"  # as its tests expect
 USE_TZ = False
 
 TEST_RUNNER = "tests.django_suite.runner.Runner"
