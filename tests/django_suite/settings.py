@@ -27,7 +27,7 @@ MAKERS = {"postgres": postgres, "sqlite": sqlite}
 DATABASE = os.environ.get("DJANGO_SUITE_DATABASE", "sqlite")
 DATABASES = {alias: MAKERS[DATABASE](alias) for alias in ("default", "other")}
 
-SECRET_KEY = "only for tests"
+SECRET_KEY = "django_tests_secret_key"  # a test looks for it
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if django.VERSION < (6, 0):
     DEFAULT_AUTO_FIELD = "django.db.models.AutoField"  # as its tests expect
