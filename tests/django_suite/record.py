@@ -27,7 +27,6 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     """With the last line of the error."""
-    tracebacks: dict[str, str] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
     """What async_guard counted, by outcome."""
 
@@ -46,15 +45,14 @@ class Results:
             elif outcome == SKIPPED:
                 self.skipped[test] = error
             else:
-                self._fail(test, error, each.get("traceback", ""))
+                self._fail(test, error)
             if test == began:
                 began = None
         if began is not None and began not in self.failed:
-            self._fail(began, "The process ended: the test hangs or crashes.", "")
+            self._fail(began, "The process ended: the test hangs or crashes.")
 
-    def _fail(self, test: str, error: str, traceback: str) -> None:
+    def _fail(self, test: str, error: str) -> None:
         self.failed.setdefault(test, error)
-        self.tracebacks.setdefault(test, traceback)
         self.passed.discard(test)
 
     def __str__(self) -> str:

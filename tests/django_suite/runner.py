@@ -6,6 +6,7 @@ A body runs in an event loop under ``resume``; its fixtures, and so the transact
 """
 
 import faulthandler
+import inspect
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import unittest
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -78,10 +80,25 @@ def driving(call_test_method: Callable[..., None]) -> Callable[..., None]:
 
 
 def in_loop(body: Callable[[], Any]) -> Any:
-    """Return what a synchronous function, or what ``async_to_sync`` has in it, returns."""
-    if isinstance(body, AsyncToSync):
-        return async_to_sync(driven)(body.awaitable())
-    return async_to_sync(driven_call)(body)
+    """Return what a test returns that is run in a loop; an asynchronous one brings a loop."""
+    bridge = bridge_of(body)
+    if bridge is None:
+        return async_to_sync(driven_call)(body)
+    awaitable = bridge.awaitable
+
+    async def call(*args: Any) -> Any:
+        return await driven(awaitable(*args))
+
+    with mock.patch.object(bridge, "awaitable", call):
+        return body()
+
+
+def bridge_of(body: Any) -> Any:
+    """Return the ``async_to_sync`` that a test is decorated with, maybe below other decorators."""
+    found = inspect.unwrap(body, stop=lambda each: isinstance(each, partial | AsyncToSync))
+    if isinstance(found, partial):  # what it becomes as a method
+        found = getattr(found.func, "__self__", None)
+    return found if isinstance(found, AsyncToSync) else None
 
 
 class Recorder(unittest.TextTestResult):
@@ -114,16 +131,16 @@ class Recorder(unittest.TextTestResult):
 
     def addFailure(self, test: Any, error: Any) -> None:
         super().addFailure(test, error)
-        write(test=test.id(), outcome=FAILED, **described(error))
+        write(test=test.id(), outcome=FAILED, error=last_line(error))
 
     def addError(self, test: Any, error: Any) -> None:
         super().addError(test, error)
-        write(test=test.id(), outcome=FAILED, **described(error))
+        write(test=test.id(), outcome=FAILED, error=last_line(error))
 
     def addSubTest(self, test: Any, subtest: Any, error: Any) -> None:
         super().addSubTest(test, subtest, error)
         if error is not None:
-            write(test=test.id(), outcome=FAILED, **described(error))
+            write(test=test.id(), outcome=FAILED, error=last_line(error))
 
 
 def silence(record: logging.LogRecord) -> bool:
@@ -133,9 +150,8 @@ def silence(record: logging.LogRecord) -> bool:
     return False
 
 
-def described(error: Any) -> dict[str, str]:
-    last = traceback.format_exception_only(*error[:2])[-1]
-    return {"error": last.strip(), "traceback": "".join(traceback.format_exception(*error))}
+def last_line(error: Any) -> str:
+    return traceback.format_exception_only(*error[:2])[-1].strip()
 
 
 def write(**record: Any) -> None:
