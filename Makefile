@@ -9,10 +9,10 @@ ARGS ?=
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv test demo lint bench smoke matrix clean FORCE
+.PHONY: help venv test demo lint bench smoke matrix django-suite clean FORCE
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.group-test $(VENV)/.group-lint $(VENV)/.group-bench ## the virtual environment with all tools
 
@@ -36,6 +36,9 @@ smoke: $(VENV)/.group-test ## the built wheel in an environment of its own
 
 matrix: $(VENV)/.group-test ## the tests on the newest pair of Python and Django
 	.ci/run newest
+
+django-suite: $(VENV)/.group-test ## Django's own tests under resume: make django-suite ARGS="--ci"
+	$(PY) -m tests.django_suite $(ARGS)
 
 clean: ## remove caches, coverage data and builds; .venv stays
 	rm -rf build dist htmlcov .coverage .coverage.* coverage.xml

@@ -313,7 +313,7 @@ def _cached_content_type(pk: Any) -> Any:
     from django.contrib.contenttypes.models import ContentType
 
     for known in ContentType.objects._cache.values():  # type: ignore[attr-defined]
-        if pk in known:
+        if isinstance(pk, int) and pk in known:  # that of content_type__in is a list
             return known[pk].model_class()
     return None
 

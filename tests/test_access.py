@@ -5,9 +5,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 
-from async_guard.access import read_key
-from tests.testapp.models import Film
+from async_guard.access import Access, of_queryset, read_key
+from tests.testapp.models import Film, Note
 
 
 def frame_of(self: Any, instance: Any = None) -> FrameType:
@@ -35,3 +36,15 @@ def test_a_row_is_not_asked_whether_it_is_true(monkeypatch):
     key = read_key(frame_of(object(), Film()))
 
     assert key == (id(frame_of.__code__), id(Film), id(None), None)
+
+
+def test_several_content_types_are_no_relation(monkeypatch):
+    """
+    ``content_type__in`` filters by a list, which no cache has as a key.
+    """
+    monkeypatch.setattr(ContentType.objects, "_cache", {"default": {1: ContentType()}})
+    notes = Note.objects.filter(content_type__in=[1, 2])
+
+    access = of_queryset(notes, "iterate")
+
+    assert access == Access("queryset", model="testapp.Note", operation="iterate")
