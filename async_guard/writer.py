@@ -7,7 +7,6 @@ the request. After ``fork`` the child begins with an empty queue and without the
 
 from __future__ import annotations
 
-import _thread
 import contextvars
 import queue
 import threading
@@ -58,36 +57,17 @@ class Writer:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        """Held until the thread runs."""
 
     def start(self) -> None:
-        """
-        Have the thread started, if it does not run; ``flush()`` does without one.
-
-        ``Thread.start()`` waits until the thread runs, which takes longer than all else that is
-        done for a hit: somebody else does that.
-        """
-        if self._runs_or_will():
+        """Start the thread, if it does not run; ``flush()`` does without one."""
+        if self._thread is not None and self._thread.is_alive():
             return
         with self._lock:
-            if not self._runs_or_will():
+            if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
-                starting = threading.Lock()
-                starting.acquire()
                 with suppress(RuntimeError):  # no new threads while the interpreter ends
-                    _thread.start_new_thread(_start, (thread, starting))
-                    self._thread, self._starting = thread, starting
-
-    def _runs_or_will(self) -> bool:
-        thread = self._thread
-        return thread is not None and (thread.is_alive() or self._starting.locked())
-
-    def _running(self) -> threading.Thread | None:
-        """Return the thread, once it runs, if it does."""
-        with self._starting:
-            thread = self._thread
-        return thread if thread is not None and thread.is_alive() else None
+                    thread.start()
+                    self._thread = thread
 
     def put(self, call: Callable[..., Any], *args: Any, context: contextvars.Context) -> bool:
         """
@@ -103,7 +83,8 @@ class Writer:
 
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is done; False: *deadline* (monotonic) came first."""
-        if self._running() is None:
+        thread = self._thread
+        if thread is None or not thread.is_alive():
             self._drain()
             return True
         done = threading.Event()
@@ -112,8 +93,8 @@ class Writer:
 
     def stop(self, deadline: float) -> None:
         """End the thread when all is done."""
-        thread = self._running()
-        if thread is not None:
+        thread = self._thread
+        if thread is not None and thread.is_alive():
             self._queue.put(None)
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -153,15 +134,6 @@ class Writer:
                     failed(self.sink, error)
         finally:
             _close_connections()
-
-
-def _start(thread: threading.Thread, starting: threading.Lock) -> None:
-    """Done in a thread of its own, of which ``threading`` does not know."""
-    try:
-        with suppress(RuntimeError):
-            thread.start()
-    finally:
-        starting.release()
 
 
 def _close_connections() -> None:

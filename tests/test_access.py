@@ -22,7 +22,7 @@ def test_attributes_of_a_row_are_left_alone(name, monkeypatch):
     """
     monkeypatch.setattr(Film, name, property(lambda film: pytest.fail("loaded")), raising=False)
 
-    key = read_key(frame_of(Film()))
+    key = read_key(frame_of(Film()), None)
 
     assert key == (id(frame_of.__code__), id(Film), id(None), None)
 
@@ -33,7 +33,7 @@ def test_a_row_is_not_asked_whether_it_is_true(monkeypatch):
     """
     monkeypatch.setattr(Film, "__len__", lambda film: pytest.fail("counted"), raising=False)
 
-    key = read_key(frame_of(object(), Film()))
+    key = read_key(frame_of(object(), Film()), None)
 
     assert key == (id(frame_of.__code__), id(Film), id(None), None)
 
