@@ -52,9 +52,10 @@ class Breakers:
         if breaker is None or breaker.opened_at is None:
             return True
         with self._lock:
-            if breaker.probing or self._clock() - breaker.opened_at < self._reset_s:
+            if self._clock() - breaker.opened_at < self._reset_s:
                 return False
             breaker.probing = True
+            breaker.opened_at = self._clock()  # a probe that never ends is followed by another
             return True
 
     def ended(self, fingerprint: str, took_s: float, *, failed: bool) -> None:
