@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from async_guard.errors import SeamMissing
 from async_guard.probe import ALLOW, MISSING, Probe, found
+from async_guard.retry.modes import RESUME
 from async_guard.settings import NAME, get_settings, problems
 
 MIDDLEWARE = "async_guard.middleware.AsyncGuardMiddleware"
@@ -36,6 +37,7 @@ def check_async_guard(app_configs: object, **kwargs: object) -> list[CheckMessag
     return [
         *_check_seams(),
         *_check_sinks(),
+        *_check_retry(),
         *_check_exposure(),
         *_check_middleware(),
         *_check_environment(),
@@ -95,6 +97,15 @@ def _is_writable(path: str) -> bool:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     return os.path.isdir(folder) and os.access(folder, os.W_OK)
+
+
+def _check_retry() -> Iterator[CheckMessage]:
+    if get_settings().AUTO_RETRY == RESUME and importlib.util.find_spec("greenlet") is None:
+        yield Error(
+            f"{NAME}['AUTO_RETRY'] = {RESUME!r} needs greenlet, which is not installed.",
+            hint="pip install 'async-guard[resume]'",
+            id="async_guard.E005",
+        )
 
 
 def _check_exposure() -> Iterator[CheckMessage]:

@@ -219,6 +219,19 @@ def test_versions(monkeypatch, version, expected):
     assert ids() == expected
 
 
+def test_resume_without_greenlet(monkeypatch):
+    """
+    AUTO_RETRY = "resume" without greenlet is an error that says what to install.
+    """
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "greenlet" else find_spec(name)
+    )
+
+    assert ids({"AUTO_RETRY": "resume"}) == ["E005"]
+    assert ids({"AUTO_RETRY": "rerun"}) == []
+
+
 def test_several_at_once(monkeypatch):
     """
     Warnings and errors stand beside each other.
