@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from async_guard.guard import flush, install, installed, totals, uninstall
     from async_guard.hit import Hit
     from async_guard.retry.guarded import guarded
-    from async_guard.retry.modes import retrying
+    from async_guard.retry.modes import retrying, set_auto_retry
     from async_guard.retry.policy import no_retry, retry_safe
     from async_guard.retry.routes import routes
 
@@ -35,6 +35,7 @@ __all__ = [
     "retry_safe",
     "retrying",
     "routes",
+    "set_auto_retry",
     "totals",
     "uninstall",
 ]
@@ -47,6 +48,7 @@ _HOMES = {
     "retry_safe": "retry.policy",
     "retrying": "retry.modes",
     "routes": "retry.routes",
+    "set_auto_retry": "retry.modes",
 }
 
 

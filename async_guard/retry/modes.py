@@ -76,6 +76,16 @@ def driven(awaitable: Any) -> Any:
     return awaitable if drive is None else drive(awaitable)
 
 
+def set_auto_retry(mode: str) -> None:
+    """
+    Turn the retry to *mode* from now on, whatever the settings say; the guard must be installed.
+
+    Raises:
+        ImproperlyConfigured: if there is no such mode, or greenlet is missing.
+    """
+    switch.set(mode)
+
+
 @contextmanager
 def retrying(mode: str) -> Iterator[None]:
     """
