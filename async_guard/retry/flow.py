@@ -42,15 +42,15 @@ class Flow:
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own."""
-        if self.worker is None:
+        threads = SyncToAsync.context_to_thread_executor
+        if self.worker is None or self.worker not in threads:
             return
-        if self.connections:
-            call = Call(connections.close_all)
-            if may_await:
-                await call.carry_out()
-            else:
-                call.carry_out_blocking()
-        thread = SyncToAsync.context_to_thread_executor.pop(self.worker, None)  # type: ignore[call-overload]
+        call = Call(connections.close_all)
+        if may_await:
+            await call.carry_out()
+        else:
+            call.carry_out_blocking()
+        thread = threads.pop(self.worker, None)
         if thread is not None:
             thread.shutdown(wait=False)
 

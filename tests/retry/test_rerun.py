@@ -360,6 +360,8 @@ async def test_dangling_foreign_key(film):
     """
     A row that is not there raises ``DoesNotExist``, in a batch as alone.
     """
+    if connection.vendor != "sqlite":
+        pytest.skip("other databases do not let a foreign key dangle")
     await sync_to_async(two_films)()
     await sync_to_async(_dangle)(film)
 
