@@ -45,8 +45,9 @@ _UNMARKED = (
     "close_if_health_check_failed",
     "check_constraints",
     "run_and_clear_commit_hooks",
+    "validate_thread_sharing",
 )
-"""Methods that talk to the database although Django does not mark them."""
+"""Methods that talk to the database, or ask for its thread, although Django does not mark them."""
 _COMPILERS = [
     each
     for each in vars(compiler).values()
