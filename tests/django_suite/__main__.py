@@ -20,11 +20,12 @@ CI = {
     "sqlite": """
         basic one_to_one many_to_one get_or_create m2m_regress defer transactions transaction_hooks
         delete bulk_create aggregation queries select_related prefetch_related raw_query
-        generic_relations update m2m_through expressions model_forms timezones
+        generic_relations update m2m_through expressions model_forms timezones async backends
+        contenttypes_tests handlers lookup multiple_database sessions_tests signals
     """,
     "postgres": """
         basic transactions transaction_hooks select_for_update bulk_create get_or_create update
-        prefetch_related postgres_tests
+        prefetch_related postgres_tests backends
     """,
 }
 

@@ -60,8 +60,14 @@ class Report:
                 self.listed[test] = entry
 
     def healed(self) -> list[str]:
-        """Return the tests that the list has although they pass."""
-        return sorted(test for test in self.results.passed if any(entries_of(test, self.entries)))
+        """Return what the list has although it passes; a pattern as soon as all of it does."""
+        patterns = [pattern for entry in self.entries for pattern in entry.tests]
+        return [
+            pattern
+            for pattern in patterns
+            if fnmatch.filter(self.results.passed, pattern)
+            and not fnmatch.filter(self.results.failed, pattern)
+        ]
 
     def lines(self) -> Iterator[str]:
         kinds = [each.kind for each in self.listed.values()]
