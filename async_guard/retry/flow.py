@@ -42,7 +42,7 @@ class Flow:
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own."""
-        threads = SyncToAsync.context_to_thread_executor
+        threads: Any = SyncToAsync.context_to_thread_executor
         if self.worker is None or self.worker not in threads:
             return
         call = Call(connections.close_all)
