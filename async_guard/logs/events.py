@@ -113,6 +113,14 @@ def _of_number(value: Any) -> float | None:
     return number if 0 < number < _LATEST else None
 
 
+def dated(when: float | None, timespec: str = "seconds") -> str | None:
+    """Return RFC 3339 in UTC."""
+    if when is None:
+        return None
+    text = datetime.fromtimestamp(when, UTC).isoformat(timespec=timespec)
+    return text.replace("+00:00", "Z")
+
+
 # --- the hit -------------------------------------------------------------------------------------
 
 

@@ -147,39 +147,41 @@ def read_part(
     with raw(source) as file:
         if begin:
             file.seek(begin)
-        stream = opened(_Watched(file, progress)) if end is None else _Range(file, progress)
+        watched = _Watched(file, progress)
+        stream = opened(watched) if end is None else _Range(watched)
         scanner = Scanner(stream, begin, end)
-        try:
-            for offset, line in scanner.interesting(reader.wants_next):
-                reader.feed(offset, line)
-            damage = stream.damage
-        except OSError as error:
-            damage = [f"reading failed: {error.strerror}"]
-        reader.finish(damage)
+        for offset, line in scanner.interesting(reader.wants_next):
+            reader.feed(offset, line)
+        reader.finish([*stream.damage, *watched.failures])
     accounts.lines += scanner.lines
     accounts.size += scanner.position - begin
 
 
 class _Watched:
-    """A file that tells how far it was read."""
+    """A file that tells how far it was read, and ends where it cannot be read."""
 
-    def __init__(self, file: Readable, progress: Progress | None) -> None:
+    def __init__(self, file: BinaryIO, progress: Progress | None) -> None:
+        self.failures: list[str] = []
         self._file = file
         self._progress = progress
 
     def read(self, size: int, /) -> bytes:
-        data = self._file.read(size)
+        try:
+            data = self._file.read(size)
+        except OSError as error:
+            self.failures.append(f"reading failed: {error.strerror}")
+            return b""
         if self._progress is not None:
             self._progress(len(data))
         return data
 
 
-class _Range(_Watched):
+class _Range:
     """A plain file, as a stream."""
 
-    def __init__(self, file: Readable, progress: Progress | None) -> None:
-        super().__init__(file, progress)
+    def __init__(self, file: Readable) -> None:
         self.damage: list[str] = []
+        self.read = file.read
 
 
 # --- ranges --------------------------------------------------------------------------------------
