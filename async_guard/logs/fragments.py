@@ -8,6 +8,7 @@ may stand between its two halves.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -28,11 +29,14 @@ BEGINNING = re.compile(r'\{\s*"|\[\s*\{\s*"')
 _EVIDENCE = re.compile(
     r'"async_guard\.[a-z_.]+"\s*:|:\s*"async_guard\.(?:hit|summary)"|[:,]\s*"async_guard[a-z_.]*$'
 )
+_NAMED = re.compile(r':\s*"async_guard\.(?:hit|summary)"')
 _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("|\\?$)', re.S)
 _INNARDS = re.compile(r'"\s*[:,]|[:,]\s*"')
 MOST_WORK = 50_000_000
 """Characters that are looked at in vain, for one line."""
 MOST_TEXTS = 4
+MOST_PAIRS = 20
+_PAIR = re.compile(r'(?:^|,)\s*("[\w.@-]+"\s*:)')
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Fragment:
         """It has the beginning of an object, and not its end."""
         match = BEGINNING.search(self.text)
         if match is None:
-            return False
+            return self.text.rstrip().endswith("{")
         try:
             decoded_at(self.text, match.start())
         except ValueError:
@@ -70,6 +74,11 @@ class Fragment:
     @property
     def is_ours(self) -> bool:
         return _EVIDENCE.search(self.text) is not None
+
+    @property
+    def names(self) -> int:
+        """How many events begin in it, as far as their names say; torn ones may be mixed up."""
+        return len(_NAMED.findall(self.text))
 
     @property
     def is_part(self) -> bool:
@@ -122,13 +131,25 @@ def escaped_texts(text: str) -> Iterator[tuple[str, bool]]:
 
 def joined(head: str, tail: str) -> list[Found | Text]:
     """Return the events of the object that the halves make, if they make one."""
-    begin = BEGINNING.search(head)
+    text = head + tail
+    begin = BEGINNING.search(text)
     if begin is None:
         return []
     try:
-        return list(unwrap(without_doubles(head[begin.start() :] + tail)))
+        return list(unwrap(without_doubles(text[begin.start() :])))
     except (ValueError, RecursionError):
         return []
+
+
+def ending(text: str) -> list[Found | Text]:
+    """Return the event that the end of a line still tells."""
+    for match in itertools.islice(_PAIR.finditer(text), MOST_PAIRS):
+        try:
+            value, _ = decoded_at("{" + text[match.start(1) :], 0)
+        except ValueError:
+            continue
+        return list(unwrap(value))
+    return []
 
 
 def beginning(text: str) -> list[Found | Text]:

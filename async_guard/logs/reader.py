@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from async_guard.hit import HIT, SUMMARY
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.decoding import decoded, decoded_text
 from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap
@@ -20,6 +19,7 @@ from async_guard.logs.fragments import (
     PATIENCE,
     Fragment,
     beginning,
+    ending,
     escaped_texts,
     is_cut,
     joined,
@@ -29,6 +29,7 @@ from async_guard.logs.fragments import (
 BOM = b"\xef\xbb\xbf"
 LONGEST_PIECES = 24 << 20
 DEEPEST = 6
+_ESSENTIAL = {"async_guard.fingerprint", "async_guard.count", "async_guard.outcome"}
 _READABLE = re.compile(
     r"(?P<name>async_guard\.(?:hit|summary)): (?P<message>.*) "
     r"\[outcome=(?P<outcome>\w+)(?: rule=(?P<rule>AG\d+))? fingerprint=(?P<fingerprint>\w+)"
@@ -253,6 +254,10 @@ class Reader:
                     self._torn.remove(head)
                     self._is_ours = True
                     return self._read_all(found, depth)
+        if not fragment.begins and (enough := _enough(ending(text))):
+            self._read_found(enough)
+            self._lose_others(fragment)
+            return True
         if fragment.begins:
             self._is_ours = self._is_ours or fragment.is_ours
             self._torn.append(fragment)
@@ -261,7 +266,7 @@ class Reader:
             self._torn[-1].go_on(text)
         elif fragment.is_ours:
             self._is_ours = True
-            self._accounts.lose(self._name, fragment.offset, "a part of an event")
+            self._lose(fragment, "a part of an event", max(1, fragment.names))
         return False
 
     def _read_escaped(self, text: str, depth: int) -> bool:
@@ -272,6 +277,14 @@ class Reader:
                 self._is_damaged = not is_whole
                 found = self._read_text(inner, (), depth + 1) or found
         return found
+
+    def _lose_others(self, fragment: Fragment) -> None:
+        """One event of *fragment* was read: those that were mixed up with it are lost."""
+        if fragment.names > 1:
+            self._lose(fragment, "an event mixed up with another", fragment.names - 1)
+
+    def _lose(self, fragment: Fragment, reason: str, count: int) -> None:
+        self._accounts.lose(self._name, fragment.offset, reason, count)
 
     def _age(self, everything: bool = False) -> None:
         """Give up what waited long enough."""
@@ -291,20 +304,22 @@ class Reader:
         here = self._offset, self._is_damaged
         self._offset, self._is_damaged = fragment.offset, True
         found = [each for text in fragment.texts for each in beginning(text)]
-        readable = [each for each in found if isinstance(each, Found) and _is_enough(each)]
-        if readable:
-            self._read_found(readable[0])
+        if enough := _enough(found):
+            self._read_found(enough)
+            self._lose_others(fragment)
         elif fragment.is_ours or any(isinstance(each, Found) for each in found):
-            self._accounts.lose(self._name, fragment.offset, "an event that was cut")
+            self._lose(fragment, "an event that was cut", max(1, fragment.names))
         elif fragment.is_cut:
             self._accounts.cut_off(self._name, fragment.offset)
         self._offset, self._is_damaged = here
 
 
-def _is_enough(found: Found) -> bool:
-    """Tell whether what is left of an event says how often which problem was met."""
-    wanted = ("async_guard.fingerprint", "async_guard.count", "async_guard.outcome")
-    return found.name in (HIT, SUMMARY) and all(key in found.keys for key in wanted)
+def _enough(parts: list[Found | Text]) -> Found | None:
+    """Return the part of an event that still says how often which problem was met."""
+    for part in parts:
+        if isinstance(part, Found) and part.name in COUNTED and part.keys.keys() >= _ESSENTIAL:
+            return part
+    return None
 
 
 def _is_json(text: str) -> bool:

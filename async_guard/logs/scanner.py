@@ -7,7 +7,6 @@ Where somebody waits for the rest of a torn line, the next lines are cut out wha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterator
 
 from async_guard.logs.compression import Stream
@@ -18,8 +17,9 @@ LONGEST = 48 << 20
 """A line of more bytes is cut; one without a marker is not even held."""
 KEPT = 1 << 16
 """So much of the end of an over-long line without a marker is looked at again."""
-FIRST = 4096
-_IS_CRI = re.compile(rb"^\S+ std(?:out|err) [FP](?::\S*)? ", re.M)
+FIRST = 1 << 14
+"""So much of a block tells what kind of log it is."""
+_IS_CRI = (b" stdout F", b" stderr F", b" stdout P", b" stderr P")
 _PARTIAL_CRI = (b"stdout P", b"stderr P")
 _IS_JOURNAL = b'"__REALTIME_TIMESTAMP"'
 _AS_NUMBERS = (b"97,115,121,110,99,95,103", b"97, 115, 121, 110, 99, 95, 103")
@@ -114,7 +114,7 @@ class Scanner:
 def markers(first: bytes) -> list[bytes]:
     """Return what to look for in a block, by what its first lines are."""
     found = [MARKER]
-    if _IS_CRI.search(first):
+    if any(tag in first for tag in _IS_CRI):
         found += _PARTIAL_CRI
     if _IS_JOURNAL in first:
         found += _AS_NUMBERS
