@@ -20,7 +20,7 @@ from async_guard.logs.failures import MissingExtra
 CHUNK = 1 << 16
 MOST = 1 << 20
 """So much comes out of one step at most, whatever the data claims to be."""
-LONGEST_MAGIC = 6
+LONGEST_MAGIC = 10
 
 
 class Readable(Protocol):
@@ -73,7 +73,7 @@ def _zstd() -> Any:
 CODECS = (
     Codec("gzip", (b"\x1f\x8b\x08",), _Gzip),
     Codec("zstd", (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18"), _zstd),
-    Codec("bzip2", (b"BZh",), bz2.BZ2Decompressor),
+    Codec("bzip2", tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2Decompressor),
     Codec("xz", (b"\xfd7zXZ\x00",), lzma.LZMADecompressor),
 )
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}

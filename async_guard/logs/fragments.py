@@ -39,19 +39,22 @@ MOST_PAIRS = 20
 _PAIR = re.compile(r'(?:^|,)\s*("[\w.@-]+"\s*:)')
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Fragment:
     """A piece of text that is no whole object."""
 
     offset: int
     text: str
-    more: list[str] = field(default_factory=list)
+    more: list[tuple[str, tuple[Fragment, ...]]] = field(default_factory=list)
     """The text with pieces of later lines that may belong to it."""
     age: int = 0
+    is_middle: bool = False
+    """It may go on with another one, and is accounted for where it does not."""
 
     @property
-    def texts(self) -> list[str]:
-        return [*reversed(self.more), self.text]
+    def variants(self) -> list[tuple[str, tuple[Fragment, ...]]]:
+        """The texts that it may begin, and the pieces in each; the longest first."""
+        return [*reversed(self.more), (self.text, ())]
 
     @property
     def begins(self) -> bool:
@@ -85,11 +88,10 @@ class Fragment:
         """It looks like the inside of an object."""
         return _INNARDS.search(self.text) is not None
 
-    def go_on(self, text: str) -> None:
-        """Remember that *text* may be the next piece."""
-        if len(self.more) < MOST_TEXTS:
-            self.more += [each + text for each in self.texts]
-            del self.more[MOST_TEXTS:]
+    def go_on(self, piece: Fragment) -> None:
+        """Remember that *piece* may be what follows."""
+        self.more += [(text + piece.text, (*parts, piece)) for text, parts in self.variants]
+        del self.more[MOST_TEXTS:]
 
 
 def is_cut(text: str) -> bool:

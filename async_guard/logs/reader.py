@@ -248,12 +248,9 @@ class Reader:
             return False
         if '\\"' in text and self._read_escaped(text, depth):
             return True
-        for head in reversed(self._torn):
-            for begun in head.texts:
-                if found := joined(begun, text):
-                    self._torn.remove(head)
-                    self._is_ours = True
-                    return self._read_all(found, depth)
+        if found := self._joined(text):
+            self._is_ours = True
+            return self._read_all(found, depth)
         if not fragment.begins and (enough := _enough(ending(text))):
             self._read_found(enough)
             self._lose_others(fragment)
@@ -263,11 +260,28 @@ class Reader:
             self._torn.append(fragment)
         elif self._torn and fragment.is_part:
             self._is_ours = self._is_ours or fragment.is_ours
-            self._torn[-1].go_on(text)
+            self._go_on(fragment)
         elif fragment.is_ours:
             self._is_ours = True
             self._lose(fragment, "a part of an event", max(1, fragment.names))
         return False
+
+    def _joined(self, tail: str) -> list[Found | Text]:
+        """Return the events that *tail* ends, with what waits for it."""
+        for head in reversed(self._torn):
+            for text, parts in head.variants if not head.is_middle else ():
+                if found := joined(text, tail):
+                    self._torn = [each for each in self._torn if each not in (head, *parts)]
+                    return found
+        return []
+
+    def _go_on(self, piece: Fragment) -> None:
+        """Keep a piece that neither begins nor ends an event."""
+        for head in self._torn:
+            if not head.is_middle:
+                head.go_on(piece)
+        piece.is_middle = True
+        self._torn.append(piece)
 
     def _read_escaped(self, text: str, depth: int) -> bool:
         """Read the events that stand as text in *text*, which is no JSON itself."""
@@ -288,30 +302,37 @@ class Reader:
 
     def _age(self, everything: bool = False) -> None:
         """Give up what waited long enough."""
-        if not self._torn:
-            return
-        waiting = []
         for fragment in self._torn:
             fragment.age += 1
-            if everything or fragment.age > PATIENCE:
-                self._give_up(fragment)
-            else:
-                waiting.append(fragment)
-        self._torn = waiting
+        while self._torn and (everything or self._torn[0].age > PATIENCE):
+            self._give_up(self._torn.pop(0))
 
     def _give_up(self, fragment: Fragment) -> None:
         """Read what a line that was cut still says, or tell that it is lost."""
         here = self._offset, self._is_damaged
         self._offset, self._is_damaged = fragment.offset, True
-        found = [each for text in fragment.texts for each in beginning(text)]
-        if enough := _enough(found):
+        enough, parts = _best(fragment)
+        if enough:
+            self._torn = [each for each in self._torn if each not in parts]
             self._read_found(enough)
             self._lose_others(fragment)
-        elif fragment.is_ours or any(isinstance(each, Found) for each in found):
+        elif fragment.is_middle:
+            if fragment.names:
+                self._lose(fragment, "a part of an event", fragment.names)
+        elif fragment.is_ours:
             self._lose(fragment, "an event that was cut", max(1, fragment.names))
         elif fragment.is_cut:
             self._accounts.cut_off(self._name, fragment.offset)
         self._offset, self._is_damaged = here
+
+
+def _best(fragment: Fragment) -> tuple[Found | None, tuple[Fragment, ...]]:
+    """Return the event that *fragment* begins, and the pieces that were needed for it."""
+    if not fragment.is_middle:
+        for text, parts in reversed(fragment.variants):
+            if enough := _enough(beginning(text)):
+                return enough, parts
+    return None, ()
 
 
 def _enough(parts: list[Found | Text]) -> Found | None:
