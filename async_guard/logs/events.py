@@ -17,6 +17,8 @@ COUNTED = (HIT, SUMMARY)
 UNKNOWN = "unknown"
 _PREFIX = re.compile(r"^async_guard\.(?:hit|summary): (.*?)(?: \[[^\]]*\])?$", re.S)
 _FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
+"""Also of versions to come."""
+_KNOWN_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
 _LATEST = 4e9
 
@@ -38,8 +40,13 @@ class Event:
     """Of a major version that this reader does not know."""
 
 
-def read_event(found: Found) -> Event | str:
-    """Return the event, or why it cannot be counted."""
+def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
+    """
+    Return the event, or why it cannot be counted.
+
+    Args:
+        is_damaged: it was put together from pieces, so it must be what this version writes.
+    """
     keys = found.keys
     count, is_odd = _count(keys.get("async_guard.count"), is_hit=found.name == HIT)
     if count is None:
@@ -47,7 +54,7 @@ def read_event(found: Found) -> Event | str:
     fingerprint = keys.get("async_guard.fingerprint")
     if fingerprint is None and found.name == SUMMARY:
         return Event(False, keys, None, UNKNOWN, count, _when(found), is_odd)
-    if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
+    if not is_fingerprint(fingerprint, is_damaged=is_damaged or is_odd):
         return "an event without a fingerprint"
     outcome = keys.get("async_guard.outcome")
     if not isinstance(outcome, str) or not outcome.isidentifier():
@@ -62,6 +69,11 @@ def read_event(found: Found) -> Event | str:
         is_odd=is_odd,
         is_newer=_is_newer(keys.get("async_guard.schema_version")),
     )
+
+
+def is_fingerprint(value: Any, *, is_damaged: bool = True) -> bool:
+    pattern = _KNOWN_FINGERPRINT if is_damaged else _FINGERPRINT
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:

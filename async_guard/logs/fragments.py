@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from async_guard.logs.decoding import (
     as_far_as_it_goes,
@@ -29,7 +30,15 @@ BEGINNING = re.compile(r'\{\s*"|\[\s*\{\s*"')
 _EVIDENCE = re.compile(
     r'"async_guard\.[a-z_.]+"\s*:|:\s*"async_guard\.(?:hit|summary)"|[:,]\s*"async_guard[a-z_.]*$'
 )
-_NAMED = re.compile(r':\s*"async_guard\.(?:hit|summary)"')
+_ONCE = (
+    re.compile(r':\s*"async_guard\.(?:hit|summary)"'),
+    *(
+        re.compile(rf'async_guard\.{key}"\s*:')
+        for key in ("schema_version", "version", "kind", "outcome", "fingerprint", "count", "rule")
+    ),
+    re.compile(r'"code\.file\.path"\s*:'),
+)
+"""What an event has exactly once."""
 _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("|\\?$)', re.S)
 _INNARDS = re.compile(r'"\s*[:,]|[:,]\s*"')
 MOST_WORK = 50_000_000
@@ -79,11 +88,6 @@ class Fragment:
         return _EVIDENCE.search(self.text) is not None
 
     @property
-    def names(self) -> int:
-        """How many events begin in it, as far as their names say; torn ones may be mixed up."""
-        return len(_NAMED.findall(self.text))
-
-    @property
     def is_part(self) -> bool:
         """It looks like the inside of an object."""
         return _INNARDS.search(self.text) is not None
@@ -92,6 +96,12 @@ class Fragment:
         """Remember that *piece* may be what follows."""
         self.more += [(text + piece.text, (*parts, piece)) for text, parts in self.variants]
         del self.more[MOST_TEXTS:]
+
+
+def events_in(fragments: Iterable[Fragment]) -> int:
+    """Return how many events these are parts of: so many as what each has once is in them."""
+    texts = [fragment.text for fragment in fragments]
+    return max(sum(len(once.findall(text)) for text in texts) for once in _ONCE)
 
 
 def is_cut(text: str) -> bool:
@@ -105,8 +115,16 @@ def is_cut(text: str) -> bool:
     return False
 
 
-def split(text: str) -> Iterator[str | list[Found | Text]]:
-    """Yield what *text* is made of: the events of whole objects, and the text between them."""
+class Whole(NamedTuple):
+    """An object that was found in a damaged line."""
+
+    found: list[Found | Text]
+    lost: int
+    """Events that were mixed up with those found: two halves may happen to be one object."""
+
+
+def split(text: str) -> Iterator[str | Whole]:
+    """Yield what *text* is made of: whole objects with events, and the text between them."""
     begin = at = work = 0
     while work < MOST_WORK and (match := BEGINNING.search(text, at)):
         at = match.start()
@@ -118,7 +136,8 @@ def split(text: str) -> Iterator[str | list[Found | Text]]:
             continue
         if found := list(unwrap(value)):
             yield text[begin:at]
-            yield found
+            events = events_in((Fragment(0, text[at:end]),))
+            yield Whole(found, max(0, events - len(found)))
             begin = end
         at = end
     yield text[begin:]

@@ -13,7 +13,7 @@ from typing import Any
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.decoding import decoded, decoded_text
 from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap
-from async_guard.logs.events import COUNTED, Event, read_event
+from async_guard.logs.events import COUNTED, Event, is_fingerprint, read_event
 from async_guard.logs.fragments import (
     BEGINNING,
     PATIENCE,
@@ -21,6 +21,7 @@ from async_guard.logs.fragments import (
     beginning,
     ending,
     escaped_texts,
+    events_in,
     is_cut,
     joined,
     split,
@@ -29,6 +30,7 @@ from async_guard.logs.fragments import (
 BOM = b"\xef\xbb\xbf"
 LONGEST_PIECES = 24 << 20
 DEEPEST = 6
+MIXED_UP = "an event mixed up with another"
 _ESSENTIAL = {"async_guard.fingerprint", "async_guard.count", "async_guard.outcome"}
 _READABLE = re.compile(
     r"(?P<name>async_guard\.(?:hit|summary)): (?P<message>.*) "
@@ -88,7 +90,17 @@ class Reader:
             self._read_damaged(line)
         else:
             if not self._is_docker_piece(value):
+                before = self._accounts.events
                 self._read_value(value)
+                if self._torn:
+                    self._check(line, self._accounts.events - before)
+
+    def _check(self, line: bytes, events: int) -> None:
+        """Beside torn lines, one that is JSON may still be put together from two."""
+        fragment = Fragment(self._offset, line.decode("utf-8", "replace"))
+        more = events_in((fragment,)) - events
+        if more > 0 and events:
+            self._lose(fragment, MIXED_UP, more)
 
     def _read_value(self, value: Any, depth: int = 0) -> bool:
         """Read what is in *value*; False: nothing of ours."""
@@ -107,6 +119,8 @@ class Reader:
             return False
         begin = max(text.find("{"), 0)
         try:
+            if OURS in text[:begin]:
+                raise ValueError("the prefix is no prefix")
             value = decoded_text(text[begin:])
         except ValueError:
             return self._read_broken(text, depth)
@@ -125,7 +139,7 @@ class Reader:
             self._is_ours = True
             return
         self._is_ours = True
-        event = read_event(found)
+        event = read_event(found, is_damaged=self._is_damaged)
         if isinstance(event, str):
             self._accounts.lose(self._name, self._offset, event)
             return
@@ -194,9 +208,12 @@ class Reader:
             if (fragment := Fragment(self._offset, text)).is_cut:
                 self._torn.append(fragment)
             return
-        begin = BEGINNING.search(text)
+        match = BEGINNING.search(text)
+        begin = match.start() if match else 0
         try:
-            value = decoded_text(text[begin.start() if begin else 0 :])
+            if '"' in text[:begin] and (self._torn or OURS in text[:begin]):
+                raise ValueError("the prefix is no prefix")
+            value = decoded_text(text[begin:])
         except ValueError:
             self._read_broken(text, 0)
             return
@@ -213,7 +230,9 @@ class Reader:
             if isinstance(part, str):
                 found = self._read_fragment(Fragment(self._offset, part), depth) or found
             else:
-                found = self._read_all(part, depth) or found
+                found = self._read_all(part.found, depth) or found
+                if part.lost:
+                    self._accounts.lose(self._name, self._offset, MIXED_UP, part.lost)
         return found
 
     def _read_all(self, parts: list[Found | Text], depth: int) -> bool:
@@ -253,7 +272,7 @@ class Reader:
             return self._read_all(found, depth)
         if not fragment.begins and (enough := _enough(ending(text))):
             self._read_found(enough)
-            self._lose_others(fragment)
+            self._lose_others(fragment, ())
             return True
         if fragment.begins:
             self._is_ours = self._is_ours or fragment.is_ours
@@ -263,7 +282,7 @@ class Reader:
             self._go_on(fragment)
         elif fragment.is_ours:
             self._is_ours = True
-            self._lose(fragment, "a part of an event", max(1, fragment.names))
+            self._lose(fragment, "a part of an event", max(1, events_in((fragment,))))
         return False
 
     def _joined(self, tail: str) -> list[Found | Text]:
@@ -272,6 +291,8 @@ class Reader:
             for text, parts in head.variants if not head.is_middle else ():
                 if found := joined(text, tail):
                     self._torn = [each for each in self._torn if each not in (head, *parts)]
+                    rest = Fragment(self._offset, tail)
+                    self._lose_others(head, (*parts, rest), len(found))
                     return found
         return []
 
@@ -292,10 +313,21 @@ class Reader:
                 found = self._read_text(inner, (), depth + 1) or found
         return found
 
-    def _lose_others(self, fragment: Fragment) -> None:
-        """One event of *fragment* was read: those that were mixed up with it are lost."""
-        if fragment.names > 1:
-            self._lose(fragment, "an event mixed up with another", fragment.names - 1)
+    def _lose_others(self, fragment: Fragment, parts: tuple[Fragment, ...], found: int = 1) -> None:
+        """Some events were read: those that were mixed up with them are lost."""
+        more = events_in((fragment, *parts)) - found
+        if more > 0:
+            self._lose(fragment, MIXED_UP, more)
+
+    def _lose_all(self, fragment: Fragment) -> None:
+        """Tell that *fragment* is lost, with the pieces that nothing else begins."""
+        pieces = [each for each in self._torn if each.is_middle]
+        group = (fragment, *pieces)
+        if any(each.is_ours for each in group):
+            self._torn = [each for each in self._torn if each not in pieces]
+            self._lose(fragment, "an event that was cut", max(1, events_in(group)))
+        elif fragment.is_cut:
+            self._accounts.cut_off(self._name, fragment.offset)
 
     def _lose(self, fragment: Fragment, reason: str, count: int) -> None:
         self._accounts.lose(self._name, fragment.offset, reason, count)
@@ -315,14 +347,9 @@ class Reader:
         if enough:
             self._torn = [each for each in self._torn if each not in parts]
             self._read_found(enough)
-            self._lose_others(fragment)
-        elif fragment.is_middle:
-            if fragment.names:
-                self._lose(fragment, "a part of an event", fragment.names)
-        elif fragment.is_ours:
-            self._lose(fragment, "an event that was cut", max(1, fragment.names))
-        elif fragment.is_cut:
-            self._accounts.cut_off(self._name, fragment.offset)
+            self._lose_others(fragment, parts)
+        else:
+            self._lose_all(fragment)
         self._offset, self._is_damaged = here
 
 
@@ -338,7 +365,9 @@ def _best(fragment: Fragment) -> tuple[Found | None, tuple[Fragment, ...]]:
 def _enough(parts: list[Found | Text]) -> Found | None:
     """Return the part of an event that still says how often which problem was met."""
     for part in parts:
-        if isinstance(part, Found) and part.name in COUNTED and part.keys.keys() >= _ESSENTIAL:
+        if not isinstance(part, Found) or part.name not in COUNTED:
+            continue
+        if part.keys.keys() >= _ESSENTIAL and is_fingerprint(part.keys["async_guard.fingerprint"]):
             return part
     return None
 

@@ -128,6 +128,7 @@ def test_in_a_browser(tmp_path, browser):
     Filter, order and expand work, by keyboard too, and the console says nothing.
     """
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
 
     opened(browser, tmp_path, report(tmp_path))
     names = [f"app.Model{i:03}.field" for i in range(12, 0, -1)]
@@ -139,10 +140,10 @@ def test_in_a_browser(tmp_path, browser):
     assert browser.find_element("id", "shown").text == "1 of 12 problems shown"
     words.send_keys(Keys.CONTROL, "a")
     words.send_keys(Keys.DELETE)
-    browser.find_element("name", "outcome").send_keys("swallowed")
+    Select(browser.find_element("name", "outcome")).select_by_value("swallowed")
     assert len(shown(browser)) == 4
-    browser.find_element("name", "outcome").send_keys("any")
-    browser.find_element("name", "order").send_keys("name")
+    Select(browser.find_element("name", "outcome")).select_by_value("")
+    Select(browser.find_element("name", "order")).select_by_value("name")
     assert shown(browser) == names[::-1]
 
     first = browser.find_element("css selector", "#problems summary")

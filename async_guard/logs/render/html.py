@@ -126,7 +126,8 @@ def _problem(problem: Problem, detail: Detail) -> str:
         f'<li {data}><details id="{escape(problem.fingerprint)}"><summary>'
         f'<b class="{problem.level}">{problem.count:,}</b> '
         f"<span><code>{escape(problem.subject)}</code>{mark}</span>"
-        f"{_svg(tally.trend, detail.bars)} <i>{escape(problem.outcomes)} · {escape(problem.place)}</i></summary>"
+        f"{_svg(tally.trend, detail.bars)} "
+        f"<i>{escape(problem.outcomes)} · {escape(problem.place)}</i></summary>"
         f"<div>{''.join(_body(problem, detail))}</div></details></li>"
     )
 
