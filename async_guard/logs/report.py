@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class Problem:
 
     @property
     def after(self) -> str:
-        return self._advice.after if self._advice else ""
+        return with_arguments(self.before, self._advice.after) if self._advice else ""
 
     @property
     def docs(self) -> str:
@@ -164,6 +165,22 @@ def make_report(
         read = {tally.fingerprint for tally in result.tallies}
         gone = {key: what for key, what in baseline.known.items() if key not in read}
     return Report(problems, result.accounts, gone, baseline is not None)
+
+
+def with_arguments(before: str, after: str) -> str:
+    """Return *after* with the arguments of the call *before* where it leaves them out."""
+    if not after.endswith(")(…)"):
+        return after
+    try:
+        call = ast.parse(before, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return after
+    if not isinstance(call, ast.Call):
+        return after
+    function = ast.get_source_segment(before, call.func) or ""
+    arguments = before[len(function) :]
+    is_the_call = before.startswith(function) and arguments.startswith("(")
+    return after.removesuffix("(…)") + arguments if is_the_call and function in after else after
 
 
 def summed_up(accounts: Accounts) -> list[str]:

@@ -43,6 +43,7 @@
 
   form.hidden = false;
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.elements.order.addEventListener("change", sort);
   form.elements.expand.addEventListener("click", () => open(true));

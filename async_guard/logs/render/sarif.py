@@ -17,8 +17,8 @@ SCHEMA = (
 HOME = "https://github.com/async-guard/async-guard"
 ROOT = "SRCROOT"
 _LEVELS = {"error": "error", "warning": "warning"}
-_REPLACES = {"AG105", "AG106", "AG108", "AG111", "AG115", "AG117", "AG120"}
-"""Rules whose advice stands in place of the very expression that hit."""
+_REPLACES = {"AG105", "AG106", "AG107", "AG109", "AG115"}
+"""Rules whose advice stands in place of the very expression that hit, and needs no import."""
 NEW, UNCHANGED, ABSENT = "new", "unchanged", "absent"
 
 
