@@ -29,7 +29,7 @@ from async_guard.logs.tally import Tallies, Tally
 
 RANGE = 32 << 20
 MOST_PROCESSES = 8
-BEFORE = 1 << 16
+BEFORE = 1 << 18
 """So much before a border is read, to see whether something waits there."""
 TRIES = 64
 REMEMBERED_IDS = 200_000

@@ -7,13 +7,14 @@ Where somebody waits for the rest of a torn line, the next lines are cut out wha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator
 
 from async_guard.logs.compression import Stream
 
 BLOCK = 1 << 20
 MARKER = b"async_guard"
-LONGEST = 48 << 20
+LONGEST = 24 << 20
 """A line of more bytes is cut; one without a marker is not even held."""
 KEPT = 1 << 16
 """So much of the end of an over-long line without a marker is looked at again."""
@@ -52,7 +53,7 @@ class Scanner:
                 held.append(block)
                 size += len(block)
                 if size > LONGEST:
-                    held = yield from self._over_long(b"".join(held))
+                    held = yield from self._over_long(held)
                     size = sum(map(len, held))
                 continue
             if held:  # a line of its own: a long one is not copied again
@@ -94,13 +95,14 @@ class Scanner:
             here = data.find(b"\n", found) + 1
             yield offset + begin, data[begin:here]
 
-    def _over_long(self, data: bytes) -> Generator[tuple[int, bytes], None, list[bytes]]:
+    def _over_long(self, held: list[bytes]) -> Generator[tuple[int, bytes], None, list[bytes]]:
         """Give what there is of a line that has no end; return what to go on with."""
-        kept = data[-KEPT:]
-        if any(marker in data for marker in markers(data[:FIRST])):
-            yield self._offset, data
+        size = sum(map(len, held))
+        kept = held[-1][-KEPT:]
+        if _has_marker(held):
+            yield self._offset, b"".join(held)
             kept = b""
-        self._offset += len(data) - len(kept)
+        self._offset += size - len(kept)
         return [kept]
 
     def _last(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -109,6 +111,12 @@ class Scanner:
         self.lines += 1
         yield self._offset, data  # it may be cut off before the marker
         self._offset += len(data)
+
+
+def _has_marker(blocks: list[bytes]) -> bool:
+    wanted = markers(blocks[0][:FIRST])
+    seams = [before[-64:] + after[:64] for before, after in itertools.pairwise(blocks)]
+    return any(marker in block for block in (*blocks, *seams) for marker in wanted)
 
 
 def markers(first: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 BLOCK = 1 << 20
-LONGEST = 48 << 20
+LONGEST = 24 << 20
 
 
 class Tail:
