@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -14,7 +14,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from async_guard.errors import SeamMissing
-from async_guard.probe import ALLOW, MISSING, Probe, found
+from async_guard.probe import ALLOW, MISSING, Probe, Seam, found
 from async_guard.retry.modes import RESUME
 from async_guard.settings import NAME, get_settings, problems
 
@@ -53,11 +53,16 @@ def _check_settings() -> Iterator[CheckMessage]:
 
 def _check_seams() -> Iterator[CheckMessage]:
     try:
-        for seam in Probe(_Nobody()).seams():
+        for seam in known_seams():
             if not seam.optional and found(seam.owner, seam.name) is MISSING:
                 yield Error(str(SeamMissing(seam.owner, seam.name)), id="async_guard.E002")
     except ImportError as error:
         yield Error(f"async_guard cannot find what it watches: {error}", id="async_guard.E002")
+
+
+def known_seams() -> Iterable[Seam]:
+    """Return what the probe replaces, or would."""
+    return Probe(_Nobody()).seams()
 
 
 class _Nobody:

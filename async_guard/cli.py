@@ -1,0 +1,76 @@
+"""
+The command line: ``async-guard <sub>`` and ``manage.py async_guard <sub>``.
+
+The console script needs neither Django's settings nor the project. Exit status 0: fine; 1: found
+what ``--fail-on`` names; 2: wrong use, or input that cannot be read, in one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from async_guard.hit import package_version
+from async_guard.logs.failures import CommandFailed
+
+COMMANDS = ("report", "explain", "follow", "baseline", "export", "sql", "doctor")
+FINE, FOUND, FAILED = 0, 1, 2
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def add_commands(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """Add every subcommand to *parser*."""
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", **options
+    )
+    for name in COMMANDS:
+        module = importlib.import_module(f"async_guard.commands.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="async-guard", description="Reads the logs of async_guard, and says what to fix."
+    )
+    parser.add_argument("-V", "--version", action="version", version=package_version())
+    add_commands(parser)
+    return parser
+
+
+def run(options: argparse.Namespace, out: TextIO) -> int:
+    """
+    Do what *options* say, and write to *out*.
+
+    Raises:
+        CommandFailed: wrong use, or input that cannot be read.
+    """
+    status: int = options.run(options, out)
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the console script."""
+    options = make_parser().parse_args(arguments)
+    try:
+        status = run(options, sys.stdout)
+        sys.stdout.flush()
+    except CommandFailed as failed:
+        print(f"async-guard: {failed}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # `async-guard report … | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""``follow``: one line per new problem as it comes, counts for the rest."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import signal
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TextIO
+
+from async_guard.commands.inputs import add_filters, filters_of
+from async_guard.logs.accounts import Accounts
+from async_guard.logs.baseline import load_baseline
+from async_guard.logs.events import Event
+from async_guard.logs.failures import CommandFailed
+from async_guard.logs.filters import Filters
+from async_guard.logs.reader import Reader
+from async_guard.logs.report import Problem, summed_up
+from async_guard.logs.tail import Tail
+from async_guard.logs.tally import Sample, Tally
+
+HELP = "Show problems as they come, over rotation and truncation."
+EVERY_S = 0.25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="log file, there already or not")
+    parser.add_argument(
+        "-n",
+        "--lines",
+        default="10",
+        metavar="N",
+        help="begin with the last N lines of what is there (default 10); all: with the first",
+    )
+    parser.add_argument("--baseline", metavar="FILE", help="problems that are not new")
+    parser.add_argument(
+        "--interval", type=float, default=5.0, metavar="S", help="seconds between counts"
+    )
+    add_filters(parser)
+
+
+def run(options: argparse.Namespace, out: TextIO) -> int:
+    lines = _lines(options.lines)
+    known = set(load_baseline(options.baseline).known) if options.baseline else set()
+    follower = Follower(filters_of(options), known, out)
+    tails = [Tail(path, lines) for path in _paths(options.paths)]
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        _follow(tails, follower, options.interval)
+    except KeyboardInterrupt:
+        follower.end(tails)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for tail in tails:
+            tail.close()
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _lines(text: str) -> int:
+    if text == "all":
+        return -1
+    if not text.isdigit():
+        raise CommandFailed(f"--lines takes a number or all, not {text!r}.")
+    return int(text)
+
+
+def _paths(patterns: list[str]) -> list[str]:
+    paths = [found for each in patterns for found in sorted(glob.glob(each)) or [each]]
+    for path in paths:
+        if os.path.isdir(path):
+            raise CommandFailed(f"{path} is a directory: follow takes files.")
+        if os.path.exists(path) and not os.access(path, os.R_OK):
+            raise CommandFailed(f"{path} cannot be read.")
+    return list(dict.fromkeys(paths))
+
+
+def _follow(tails: list[Tail], follower: Follower, interval: float) -> None:
+    due = time.monotonic() + interval
+    while True:
+        for tail in tails:
+            follower.read(tail)
+        if time.monotonic() >= due:
+            follower.tell_counts()
+            due = time.monotonic() + interval
+        time.sleep(EVERY_S)
+
+
+class Follower:
+    """Tells what is new, and counts what is not."""
+
+    def __init__(self, filters: Filters, known: set[str], out: TextIO) -> None:
+        self._filters = filters
+        self._known = known
+        self._out = out
+        self._accounts = Accounts()
+        self._more: Counter[str] = Counter()
+        self._totals: Counter[str] = Counter()
+        self._readers: dict[str, Reader] = {}
+
+    def read(self, tail: Tail) -> None:
+        """Read the lines that *tail* has by now."""
+        reader = self._readers.get(tail.path)
+        if reader is None:
+            reader = self._readers[tail.path] = Reader(tail.path, self._accounts, self._tell)
+        for offset, line in tail.lines():
+            self._feed(reader, offset, line)
+        self._out.flush()
+
+    def _feed(self, reader: Reader, offset: int, line: bytes) -> None:
+        self._accounts.lines += 1
+        reader.feed(offset, line)
+
+    def end(self, tails: list[Tail]) -> None:
+        """Tell what is left."""
+        for tail in tails:
+            if reader := self._readers.get(tail.path):
+                for offset, line in tail.rest():
+                    self._feed(reader, offset, line)
+                reader.finish()
+        self.tell_counts()
+        self._accounts.files = len(tails)
+        self._write("\n".join(summed_up(self._accounts)))
+
+    def _tell(self, event: Event) -> None:
+        if event.fingerprint is None or not self._filters.admit(event):
+            return
+        self._totals[event.fingerprint] += event.count
+        if event.fingerprint in self._known:
+            self._more[event.fingerprint] += event.count
+            return
+        self._known.add(event.fingerprint)
+        tally = Tally(event.fingerprint, Sample.of(event))
+        tally.count_event(event)
+        self._write(_line(Problem(tally), event.when))
+
+    def tell_counts(self) -> None:
+        """Write how many more hits the known problems had."""
+        for fingerprint, count in self._more.most_common():
+            self._write(
+                f"{_clock()}  +{count:<6,} {fingerprint}  {self._totals[fingerprint]:,} in all"
+            )
+        self._more.clear()
+
+    def _write(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
+
+
+def _line(problem: Problem, when: float | None) -> str:
+    return (
+        f"{_clock(when)}  new     {problem.fingerprint}  {problem.outcomes} {problem.subject} "
+        f"at {problem.place} in {problem.function}. {problem.advice}"
+    )
+
+
+def _clock(when: float | None = None) -> str:
+    return f"{datetime.fromtimestamp(time.time() if when is None else when, UTC):%H:%M:%S}"

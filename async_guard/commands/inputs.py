@@ -1,0 +1,86 @@
+"""The arguments that every command shares which reads logs, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+
+from async_guard.logs.filters import Filters, point_in_time
+from async_guard.logs.progress import progress_bar
+from async_guard.logs.reading import Result, read
+from async_guard.logs.sources import find_sources, total_size
+
+PATTERNS = {
+    "kind": ("KIND", "sync_orm, n_plus_one, …"),
+    "outcome": ("OUTCOME", "raised, swallowed, allowed, …"),
+    "relation": ("RELATION", "app.Model.field"),
+    "field": ("FIELD", "GraphQL field, as Type.field"),
+    "owner": ("OWNER", "app, dependency or framework"),
+    "service": ("NAME", "service.name"),
+    "version": ("VERSION", "service.version"),
+}
+
+
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="log file, directory or glob, compressed or not; - is standard input",
+    )
+    parser.add_argument(
+        "--processes", type=_natural, default=0, metavar="N", help="default: as many as it pays"
+    )
+    parser.add_argument(
+        "--unique", action="store_true", help="count a hit that was shipped twice only once"
+    )
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("filters", "Patterns as in a shell; each may be repeated.")
+    group.add_argument("--since", metavar="WHEN", help="duration (90m, 7d) or date")
+    group.add_argument("--until", metavar="WHEN", help="duration or date")
+    for name, (metavar, text) in PATTERNS.items():
+        group.add_argument(
+            f"--{name}",
+            dest=f"only_{name}",
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=text,
+        )
+    group.add_argument(
+        "--min-count", type=_natural, default=0, metavar="N", help="problems of N hits at least"
+    )
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def filters_of(options: argparse.Namespace) -> Filters:
+    return Filters(
+        since=point_in_time(options.since) if options.since else None,
+        until=point_in_time(options.until) if options.until else None,
+        min_count=options.min_count,
+        **{name: tuple(getattr(options, f"only_{name}")) for name in PATTERNS},
+    )
+
+
+def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:
+    """
+    Read what the command line names.
+
+    Raises:
+        CommandFailed: a path is not there, or cannot be read.
+    """
+    sources = find_sources(options.paths)
+    with progress_bar(total_size(sources)) as progress:
+        return read(
+            sources,
+            filters,
+            processes=options.processes,
+            unique=options.unique,
+            progress=progress,
+        )

@@ -1,0 +1,216 @@
+"""One event of the log, checked: what cannot be counted is told, what is merely odd is mended."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from async_guard.hit import HIT, SCHEMA_VERSION, SUMMARY, Hit
+from async_guard.logs.envelopes import Found
+
+COUNTED = (HIT, SUMMARY)
+UNKNOWN = "unknown"
+_PREFIX = re.compile(r"^async_guard\.(?:hit|summary): (.*?)(?: \[[^\]]*\])?$", re.S)
+_FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
+"""Also of versions to come."""
+_KNOWN_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+_NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
+_LATEST = 4e9
+
+
+@dataclass(slots=True)
+class Event:
+    """A hit, or the summary of some."""
+
+    is_hit: bool
+    keys: dict[str, Any]
+    fingerprint: str | None
+    """None: a summary of hits that there was no room for."""
+    outcome: str
+    count: int
+    when: float | None
+    is_odd: bool = False
+    """A value had to be mended."""
+    is_newer: bool = False
+    """Of a major version that this reader does not know."""
+
+
+def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
+    """
+    Return the event, or why it cannot be counted.
+
+    Args:
+        is_damaged: it was put together from pieces, so it must be what this version writes.
+    """
+    keys = found.keys
+    count, is_odd = _count(keys.get("async_guard.count"), is_hit=found.name == HIT)
+    if count is None:
+        return "an event without a count"
+    fingerprint = keys.get("async_guard.fingerprint")
+    if fingerprint is None and found.name == SUMMARY:
+        return Event(False, keys, None, UNKNOWN, count, _when(found), is_odd)
+    if not is_fingerprint(fingerprint, is_damaged=is_damaged or is_odd):
+        return "an event without a fingerprint"
+    outcome = keys.get("async_guard.outcome")
+    if not isinstance(outcome, str) or not outcome.isidentifier():
+        outcome, is_odd = UNKNOWN, True
+    return Event(
+        is_hit=found.name == HIT,
+        keys=keys,
+        fingerprint=fingerprint,
+        outcome=outcome,
+        count=count,
+        when=_when(found),
+        is_odd=is_odd,
+        is_newer=_is_newer(keys.get("async_guard.schema_version")),
+    )
+
+
+def is_fingerprint(value: Any, *, is_damaged: bool = True) -> bool:
+    pattern = _KNOWN_FINGERPRINT if is_damaged else _FINGERPRINT
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:
+    """Return the count, and whether it had to be mended. A hit stands for one at least."""
+    if type(value) is int and (value > 0 or (value == 0 and not is_hit)):
+        return value, False
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return _count(int(value), is_hit=is_hit)
+    if isinstance(value, float) and value.is_integer():
+        return _count(int(value), is_hit=is_hit)
+    return (1 if is_hit else None), True
+
+
+def _is_newer(version: Any) -> bool:
+    major = str(version).split(".", 1)[0]
+    return major.isdigit() and len(major) < 9 and int(major) > int(SCHEMA_VERSION.split(".")[0])
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def _when(found: Found) -> float | None:
+    for value in found.times:
+        if (when := instant(value)) is not None:
+            return when
+    return None
+
+
+def instant(value: Any) -> float | None:
+    """Return seconds since 1970 for a date as text, or seconds to nanoseconds as a number."""
+    if isinstance(value, str):
+        try:
+            date = datetime.fromisoformat(value)
+        except ValueError:
+            return _of_number(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return _of_number(value)
+
+
+def _of_number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    for least, unit in ((_NANO, 1e9), (_MICRO, 1e6), (_MILLI, 1e3)):
+        if number >= least:
+            number /= unit
+            break
+    return number if 0 < number < _LATEST else None
+
+
+def dated(when: float | None, timespec: str = "seconds") -> str | None:
+    """Return RFC 3339 in UTC."""
+    if when is None:
+        return None
+    text = datetime.fromtimestamp(when, UTC).isoformat(timespec=timespec)
+    return text.replace("+00:00", "Z")
+
+
+# --- the hit -------------------------------------------------------------------------------------
+
+
+def as_hit(keys: dict[str, Any]) -> Hit:
+    """Return the hit with what has the right type, and text that can be written."""
+    known = {}
+    for name, key, kind in _types():
+        value = _fitting(keys.get(key), kind)
+        if value is not None:
+            known[name] = value
+    if "frames" in known:
+        known["frames"] = tuple(_frames(known["frames"]))
+    if isinstance(message := known.get("message") or keys.get("async_guard.message"), str):
+        known["message"] = _PREFIX.sub(r"\1", clean(message))
+    return Hit(**known)
+
+
+@cache
+def _types() -> tuple[tuple[str, str, type], ...]:
+    hints = typing.get_type_hints(Hit)
+    return tuple((each.name, each.metadata["key"], _main(hints[each.name])) for each in fields(Hit))
+
+
+def _main(hint: Any) -> type:
+    """Return ``str`` for ``str | None``, and ``list`` for the frames."""
+    if isinstance(hint, types.UnionType):
+        hint = next(each for each in typing.get_args(hint) if each is not type(None))
+    return list if typing.get_origin(hint) is tuple else hint
+
+
+def _fitting(value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    if kind is str:
+        return clean(value) if isinstance(value, str) else None
+    if kind is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value))
+    if kind is int:
+        return _as_int(value)
+    if kind is float:
+        return as_number(value)
+    return value if isinstance(value, kind) else None
+
+
+def _as_int(value: Any) -> int | None:
+    number = as_number(value)
+    return int(number) if number is not None and abs(number) < 1e12 else None
+
+
+def as_number(value: Any) -> float | None:
+    """Return a finite number, also of a text, as OTLP has it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e18 else None
+
+
+def _frames(frames: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "function": clean(str(frame.get("function") or "?")),
+            "file": clean(str(frame.get("file") or "?")),
+            "line": _as_int(frame.get("line")),
+            "in_app": frame.get("in_app") is True,
+        }
+        for frame in frames[:30]
+        if isinstance(frame, dict)
+    ]
+
+
+def clean(text: str) -> str:
+    """Return *text* without what cannot be written: lone surrogates, and control characters."""
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )

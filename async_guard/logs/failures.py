@@ -1,0 +1,16 @@
+"""What ends a command: each message is one sentence for people."""
+
+from __future__ import annotations
+
+from async_guard.errors import AsyncGuardError
+
+
+class CommandFailed(AsyncGuardError):
+    """Wrong use, or input that cannot be read; exit status 2."""
+
+
+class MissingExtra(CommandFailed):
+    """An optional package that the command needs."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}: pip install 'async-guard[{extra}]'")

@@ -1,0 +1,265 @@
+"""
+All sources to one result, by several processes where it is worth it.
+
+A large file is read in ranges. They meet where a line ends and nothing waits for a next one, so
+the result is the same whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
+
+from async_guard.logs.accounts import Accounts
+from async_guard.logs.compression import Readable, opened
+from async_guard.logs.events import Event
+from async_guard.logs.failures import CommandFailed
+from async_guard.logs.filters import Filters
+from async_guard.logs.reader import Reader
+from async_guard.logs.scanner import Scanner
+from async_guard.logs.sources import Source, raw
+from async_guard.logs.tally import Tallies, Tally
+
+RANGE = 32 << 20
+MOST_PROCESSES = 8
+BEFORE = 1 << 18
+"""So much before a border is read, to see whether something waits there."""
+TRIES = 64
+REMEMBERED_IDS = 200_000
+Progress = Callable[[int], None]
+
+
+class Part(NamedTuple):
+    """A range of a source; the whole, where ``end`` is None."""
+
+    source: Source
+    begin: int = 0
+    end: int | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What was read."""
+
+    accounts: Accounts = field(default_factory=Accounts)
+    tallies: Tallies = field(default_factory=Tallies)
+
+
+def read(
+    sources: Sequence[Source],
+    filters: Filters = Filters(),  # noqa: B008  frozen
+    *,
+    processes: int = 1,
+    unique: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """
+    Read *sources*.
+
+    Args:
+        processes: 0: as many as there are processors and work.
+        unique: count a hit that was shipped more than once only once.
+        progress: is told how many more bytes were read.
+    """
+    tally_up = _TallyUp(filters, RecentIds() if unique else None)
+    parts = list(split(sources)) if processes != 1 and not unique else [Part(s) for s in sources]
+    wanted = min(processes or _processors(), len(parts), MOST_PROCESSES)
+    if wanted > 1:
+        return _read_together(parts, filters, wanted, progress)
+    for part in parts:
+        read_part(part, tally_up.result.accounts, tally_up, progress)
+    return tally_up.finished(len(sources))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class RecentIds:
+    """The ids of the hits that were read last: at-least-once shipping repeats soon."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, None] = {}
+
+    def is_repeated(self, hit_id: object) -> bool:
+        if not isinstance(hit_id, str):
+            return False
+        short = hash(hit_id)
+        if short in self._ids:
+            return True
+        self._ids[short] = None
+        if len(self._ids) > REMEMBERED_IDS:
+            del self._ids[next(iter(self._ids))]
+        return False
+
+
+class _TallyUp:
+    """Counts what the filters admit."""
+
+    def __init__(self, filters: Filters, ids: RecentIds | None = None) -> None:
+        self.result = Result()
+        self._filters = filters
+        self._ids = ids
+
+    def __call__(self, event: Event) -> None:
+        accounts = self.result.accounts
+        if event.is_hit and self._ids and self._ids.is_repeated(_hit_id(event)):
+            accounts.repeated += 1
+            return
+        if not self._filters.admit(event):
+            accounts.undated += event.when is None and self._filters.are_about_time
+            return
+        if event.fingerprint is None:
+            accounts.unnamed += event.count
+            accounts.dropped += _dropped(event)
+        self.result.tallies.count(event)
+
+    def finished(self, files: int) -> Result:
+        self.result.accounts.files = files
+        return self.result
+
+
+def _hit_id(event: Event) -> object:
+    return event.keys.get("async_guard.hit_id")
+
+
+def _dropped(event: Event) -> int:
+    dropped = event.keys.get("async_guard.dropped")
+    return dropped if type(dropped) is int and dropped > 0 else 0
+
+
+def read_part(
+    part: Part,
+    accounts: Accounts,
+    tell: Callable[[Event], None],
+    progress: Progress | None = None,
+) -> None:
+    """Read one part of a source, and tell each event."""
+    source, begin, end = part
+    reader = Reader(source.name, accounts, tell)
+    with raw(source) as file:
+        if begin:
+            file.seek(begin)
+        watched = _Watched(file, progress)
+        stream = opened(watched) if end is None else _Range(watched)
+        scanner = Scanner(stream, begin, end)
+        for offset, line in scanner.interesting(reader.wants_next):
+            reader.feed(offset, line)
+        reader.finish([*stream.damage, *watched.failures])
+    accounts.lines += scanner.lines
+    accounts.size += scanner.position - begin
+
+
+class _Watched:
+    """A file that tells how far it was read, and ends where it cannot be read."""
+
+    def __init__(self, file: BinaryIO, progress: Progress | None) -> None:
+        self.failures: list[str] = []
+        self._file = file
+        self._progress = progress
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            data = self._file.read(size)
+        except OSError as error:
+            self.failures.append(f"reading failed: {error.strerror}")
+            return b""
+        if self._progress is not None:
+            self._progress(len(data))
+        return data
+
+
+class _Range:
+    """A plain file, as a stream."""
+
+    def __init__(self, file: Readable) -> None:
+        self.damage: list[str] = []
+        self.read = file.read
+
+
+# --- ranges --------------------------------------------------------------------------------------
+
+
+def split(sources: Iterable[Source], size: int = 0) -> Iterator[Part]:
+    """Yield *sources* in parts of about *size* bytes."""
+    size = size or RANGE
+    for source in sources:
+        if not source.is_seekable or source.size < 2 * size:
+            yield Part(source)
+            continue
+        with raw(source) as file:
+            begin = 0
+            for wanted in range(size, source.size - size // 2, size):
+                border = _border(file, wanted)
+                if border is not None and begin < border < source.size:
+                    yield Part(source, begin, border)
+                    begin = border
+            yield Part(source, begin, None) if not begin else Part(source, begin, _end(file))
+
+
+def _end(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+def _border(file: BinaryIO, wanted: int) -> int | None:
+    """Return the first line's end from *wanted* on where nothing waits for a next line."""
+    begin = max(0, wanted - BEFORE)
+    file.seek(begin)
+    data = file.read(2 * BEFORE + wanted - begin)
+    if begin:
+        cut = data.find(b"\n") + 1
+        data, begin = data[cut:], begin + cut
+    reader = Reader("", Accounts(), lambda event: None)
+    here = 0
+    while (stop := data.find(b"\n", here)) >= 0:
+        reader.feed(begin + here, data[here : stop + 1])
+        here = stop + 1
+        if begin + here >= wanted and not reader.wants_next():
+            return begin + here
+    return None
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def _read_together(
+    parts: Sequence[Part], filters: Filters, processes: int, progress: Progress | None
+) -> Result:
+    """Have worker processes read *parts*, and add up what they found."""
+    result = Result()
+    try:
+        with ProcessPoolExecutor(processes, mp_context=_context()) as pool:
+            waiting = {pool.submit(read_in_worker, part, filters): part for part in parts}
+            for done in as_completed(waiting):
+                accounts, tallies = done.result()
+                result.accounts.add(accounts)
+                result.tallies.add(tallies)
+                part = waiting.pop(done)
+                if progress is not None:
+                    progress((part.end or part.source.size) - part.begin)
+    except BrokenProcessPool:
+        raise CommandFailed(
+            "A worker process died, for lack of memory perhaps: try --processes 1."
+        ) from None
+    result.accounts.files = len({part.source for part in parts})
+    return result
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Fork where that is safe: it is the fastest start."""
+    is_safe = sys.platform == "linux" and threading.active_count() == 1
+    return multiprocessing.get_context("fork" if is_safe else "spawn")
+
+
+def read_in_worker(part: Part, filters: Filters) -> tuple[Accounts, list[Tally]]:
+    """Read *part*; what comes back can be added up."""
+    tally_up = _TallyUp(filters)
+    read_part(part, tally_up.result.accounts, tally_up)
+    return tally_up.result.accounts, list(tally_up.result.tallies)

@@ -1,0 +1,469 @@
+"""The command line: what it prints, where, and its exit status."""
+
+import gzip
+import io
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from async_guard import cli
+from tests.logs.making import FOREIGN, event, line, summary
+
+NO_SETTINGS = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+COMMAND = [sys.executable, "-m", "async_guard"]
+
+
+@pytest.fixture
+def log(tmp_path) -> str:
+    path = tmp_path / "app.log"
+    lines = [line(1), FOREIGN, summary(1, 40), line(2, outcome="swallowed"), line(3, count=2)]
+    path.write_text("\n".join([*lines, ""]))
+    return str(path)
+
+
+def run(*arguments: str, capsys) -> tuple[int, str, str]:
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stopped:  # argparse
+        status = int(stopped.code or 0)
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def problems(text: str) -> dict[int, int]:
+    return {int(each["fingerprint"], 16): each["count"] for each in json.loads(text)["problems"]}
+
+
+def test_needs_no_settings(log):
+    """
+    The console script needs neither settings nor the project, and imports neither.
+    """
+    code = (
+        "import sys; from async_guard.cli import main; status = main(sys.argv[1:]);"
+        "assert 'django.conf' not in sys.modules and 'rich' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", log], env=NO_SETTINGS, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "users.User.profile" in done.stdout
+
+
+def test_report(log, capsys):
+    """
+    The report ranks the problems and ends with what became of the input.
+    """
+    status, out, err = run("report", log, capsys=capsys)
+
+    assert (status, err) == (0, "")
+    assert re.findall(r"^([0-9a-f]{16}) +(\d+)", out, re.M) == [
+        (f"{1:016x}", "41"),
+        (f"{3:016x}", "2"),
+        (f"{2:016x}", "1"),
+    ]
+    assert out.endswith("5 lines read in 1 file: 4 ours, 1 foreign; 0 events recovered, 0 lost.\n")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_management_command(log):
+    """
+    ``manage.py async_guard`` does the same as the console script.
+    """
+    out = io.StringIO()
+    call_command("async_guard", "report", log, "--format", "json", stdout=out)
+
+    assert problems(out.getvalue()) == {1: 41, 2: 1, 3: 2}
+    with pytest.raises(CommandError, match="There is no log at /nope") as raised:
+        call_command("async_guard", "report", "/nope")
+    assert raised.value.returncode == 2
+    with pytest.raises(SystemExit, match="1"):
+        call_command("async_guard", "report", log, "--fail-on", "any", stdout=out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "/nope"],
+        ["report", "/nope/*.log"],
+        ["report", "{folder}/empty"],
+        ["report", "{log}", "--since", "yesterday"],
+        ["report", "{log}", "--fail-on", "new"],
+        ["report", "{log}", "--baseline", "/nope"],
+        ["report", "{log}", "--baseline", "{log}"],
+        ["report", "{log}", "-o", "/nope/x.html"],
+        ["explain", "ffff", "{log}"],
+        ["explain", "0000", "{log}"],
+        ["follow", "{folder}"],
+        ["follow", "{log}", "-n", "x"],
+        ["export", "--to", "parquet", "{log}"],
+        ["export", "--to", "jsonl", "-o", "/nope/x", "{log}"],
+        ["sql", "selec", "{log}"],
+        ["sql", "select nothing from hits", "{log}"],
+        ["baseline", "write", "-o", "/nope/x", "{log}"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use(log, tmp_path, capsys, arguments):
+    """
+    Wrong use and unreadable input end with status 2 and one sentence.
+    """
+    (tmp_path / "empty").mkdir()
+    given = [each.format(log=log, folder=tmp_path) for each in arguments]
+    status, _, err = run(*given, capsys=capsys)
+
+    assert status == 2
+    assert err.startswith("async-guard: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["report"], ["report", "x", "--format", "y"]])
+def test_usage(capsys, arguments):
+    """
+    What argparse refuses is status 2, too.
+    """
+    assert run(*arguments, capsys=capsys)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--kind", "n_plus_one"], {}),
+        (["--kind", "sync_*"], {1: 41, 2: 1, 3: 2}),
+        (["--outcome", "swallowed"], {2: 1}),
+        (["--outcome", "raised", "--outcome", "swallowed"], {1: 41, 2: 1, 3: 2}),
+        (["--relation", "users.*"], {1: 41, 2: 1, 3: 2}),
+        (["--relation", "orders.*"], {}),
+        (["--field", "UserType.profile"], {1: 41, 2: 1, 3: 2}),
+        (["--field", "Nobody.*"], {}),
+        (["--owner", "app"], {}),
+        (["--service", "shop"], {1: 41, 2: 1, 3: 2}),
+        (["--version", "2026.2"], {}),
+        (["--min-count", "2"], {1: 41, 3: 2}),
+        (["--since", "2026-01-31T12:34:56Z"], {1: 41, 2: 1, 3: 2}),
+        (["--since", "2026-02-01"], {}),
+        (["--until", "2026-01-31T12:34:56Z"], {}),
+        (["--since", "1h"], {}),
+        (["--until", "1h 30m"], {1: 41, 2: 1, 3: 2}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_filters(log, capsys, arguments, expected):
+    """
+    Every filter leaves out what it says.
+    """
+    status, out, _ = run("report", log, "--format", "json", *arguments, capsys=capsys)
+
+    assert (status, problems(out)) == (0, expected)
+
+
+def test_undated(tmp_path, capsys):
+    """
+    What a filter by time leaves out because it says no time is told.
+    """
+    bare = {key: value for key, value in event(1).items() if key != "timestamp"}
+    path = tmp_path / "app.log"
+    path.write_text(json.dumps(bare))
+    _, out, _ = run("report", str(path), "--since", "2020-01-01", capsys=capsys)
+
+    assert "1 event left out: they say no time." in out
+
+
+@pytest.mark.parametrize("suffix", ["html", "json", "md", "sarif", "txt"])
+def test_output(log, tmp_path, capsys, suffix):
+    """
+    The name of the file says the format.
+    """
+    path = tmp_path / f"report.{suffix}"
+    status, out, err = run("report", log, "-o", str(path), capsys=capsys)
+
+    begin = {
+        "html": "<!doctype",
+        "json": "{\n",
+        "md": "# async",
+        "sarif": '{\n  "$schema',
+        "txt": "finger",
+    }
+    assert (status, out, err) == (0, "", "")
+    assert path.read_text().startswith(begin[suffix])
+
+
+def test_inputs(tmp_path, capsys):
+    """
+    Directories, rotated files and globs are read, each file once.
+    """
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "app.log").write_text(line(1))
+    (folder / "app.log.1").write_text(line(2))
+    (folder / "app.log.2.gz").write_bytes(gzip.compress(line(3).encode()))
+    (folder / "link.log").symlink_to(folder / "app.log")
+    (folder / ".hidden").write_text(line(9))
+    given = [str(folder), str(folder / "app.log"), str(folder / "*.log"), str(folder / "app.log*")]
+    status, out, _ = run("report", "--format", "json", *given, capsys=capsys)
+
+    assert status == 0
+    assert problems(out) == {1: 1, 2: 1, 3: 1}
+    assert json.loads(out)["input"]["files"] == 3
+
+
+def test_standard_input(log):
+    """
+    ``-`` is standard input, compressed or not.
+    """
+    for data in (Path(log).read_bytes(), gzip.compress(Path(log).read_bytes())):
+        done = subprocess.run(
+            [*COMMAND, "report", "-", "--format", "json"], input=data, capture_output=True
+        )
+        assert problems(done.stdout.decode()) == {1: 41, 2: 1, 3: 2}
+
+
+def test_closed_pipe(log):
+    """
+    A reader that has seen enough is no error.
+    """
+    command = " ".join([*COMMAND, "report", log, log, "--format", "json"])
+    done = subprocess.run(["sh", "-c", f"{command} | head -1"], capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_unique(tmp_path, capsys):
+    """
+    Hits that were shipped more than once count once, if that is asked for.
+    """
+    path = tmp_path / "app.log"
+    path.write_text("\n".join([line(1), line(2), line(1), line(1)]))
+
+    assert problems(run("report", str(path), "--format", "json", capsys=capsys)[1]) == {1: 3, 2: 1}
+    _, out, _ = run("report", str(path), "--format", "json", "--unique", capsys=capsys)
+    assert problems(out) == {1: 1, 2: 1}
+    assert json.loads(out)["input"]["repeated"] == 2
+
+
+def test_ratchet(log, tmp_path, capsys):
+    """
+    Against a baseline only new problems fail, and those that are gone are listed.
+    """
+    base = str(tmp_path / "base.json")
+    assert run("baseline", "write", log, "-o", base, capsys=capsys)[0] == 0
+    written = Path(base).read_text()
+    assert run("report", log, "--baseline", base, "--fail-on", "new", capsys=capsys)[0] == 0
+    assert run("report", log, "--baseline", base, "--fail-on", "any", capsys=capsys)[0] == 1
+
+    other = tmp_path / "other.log"
+    other.write_text("\n".join([line(1), line(7)]))
+    status, out, _ = run(
+        "report", str(other), "--baseline", base, "--fail-on", "new", capsys=capsys
+    )
+
+    assert status == 1
+    assert "new: users.User.profile" in out
+    assert "1 new problem against the baseline." in out
+    assert f"  {2:016x}" in out and f"  {3:016x}" in out
+    assert list(json.loads(written)) == sorted(json.loads(written))
+    assert "count" not in written
+
+
+def test_explain(log, capsys):
+    """
+    The first characters of a fingerprint are enough to be told everything.
+    """
+    path = Path(log)
+    path.write_text(path.read_text().replace(f"{2:016x}", "abcdef0123456789"))
+    status, out, _ = run("explain", "ABC", log, capsys=capsys)
+
+    assert status == 0
+    for expected in (
+        "UserType.profile read User.profile while the event loop runs",
+        "users/types.py:24 in users.types.UserType.profile",
+        "    user.profile",
+        '    ….select_related("profile")',
+        "  > users/types.py:24 in users.types.UserType.profile",
+        "Users",
+        "request_id     4b1a4f2e-8f5b-4f0e-9a39-0d3f1a2b3c4d",
+        "trace_id       0af7651916cd43dd8448eb211c80319c",
+        "What a retry does to it",
+    ):
+        assert expected in out
+
+
+def test_retries(tmp_path, capsys):
+    """
+    What retries cost is added up.
+    """
+    path = tmp_path / "app.log"
+    retry = {"retry__strategy": "rerun", "retry__queries": 2, "outcome": "retried"}
+    path.write_text("\n".join(line(1, **retry, retry__duration_ms=n) for n in (1.0, 3.0)))
+    _, out, _ = run("explain", "0", str(path), capsys=capsys)
+
+    assert "retried 2; rerun: 2.0 ms on average, 3.0 ms at most, 4 queries." in " ".join(
+        out.split()
+    )
+
+
+def test_on_a_terminal(log):
+    """
+    On a terminal of 80 columns there is a table that fits.
+    """
+    pytest.importorskip("rich")
+    main, other = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    with subprocess.Popen(
+        [*COMMAND, "report", log], stdout=other, stderr=other, env=environment
+    ) as process:
+        os.close(other)
+        data = b""
+        while select.select([main], [], [], 30)[0]:
+            try:
+                data += os.read(main, 65536)
+            except OSError:  # the other side is closed
+                break
+    os.close(main)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", data.decode()).replace("\r", "")
+
+    assert process.returncode == 0
+    assert "\x1b[" in data.decode()
+    assert "users.User.profile" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_doctor(capsys):
+    """
+    The doctor tells what is installed, configured and patched.
+    """
+    status, out, _ = run("doctor", capsys=capsys)
+
+    assert status == 0
+    for expected in ("Installed", "django", "Configured", "BURST", "Patched", "Odd"):
+        assert expected in out
+    done = subprocess.run([*COMMAND, "doctor"], env=NO_SETTINGS, capture_output=True, text=True)
+    assert "No Django project is loaded here" in done.stdout
+
+
+def test_export(log, tmp_path, capsys):
+    """
+    Parquet and JSON lines hold the same rows.
+    """
+    duckdb = pytest.importorskip("duckdb")
+    parquet, lines = str(tmp_path / "hits.parquet"), tmp_path / "hits.jsonl"
+    assert run("export", "--to", "parquet", "-o", parquet, log, capsys=capsys)[0] == 0
+    assert run("export", "--to", "jsonl", "-o", str(lines), log, capsys=capsys)[0] == 0
+
+    rows = [json.loads(text) for text in lines.read_text().splitlines()]
+    query = f"select fingerprint, count, path, line, in_async_def, event from '{parquet}'"
+    names = ("fingerprint", "count", "path", "line", "in_async_def", "event")
+    assert duckdb.sql(query).fetchall() == [tuple(row[name] for name in names) for row in rows]
+    assert sum(row["count"] for row in rows) == 44
+
+
+def test_sql(log, capsys):
+    """
+    SQL sees what the report sees; the cache beside the log is used, and never old.
+    """
+    pytest.importorskip("duckdb")
+    query = "select fingerprint, sum(count) as hits from hits group by all order by hits desc"
+    caches = lambda: list(Path(log).parent.glob(".app.log.*.parquet"))  # noqa: E731
+
+    _, out, _ = run("sql", query, log, "--format", "csv", capsys=capsys)
+    assert out.splitlines() == ["fingerprint,hits", f"{1:016x},41", f"{3:016x},2", f"{2:016x},1"]
+    [cache] = caches()
+    made = cache.stat().st_mtime_ns
+    _, again, err = run("sql", query, log, "--format", "csv", capsys=capsys)
+    assert (again, cache.stat().st_mtime_ns) == (out, made)
+    assert "5 lines read" in err
+
+    with open(log, "a") as file:
+        file.write(line(1) + "\n")
+    _, out, _ = run("sql", query, log, "--format", "json", capsys=capsys)
+    assert json.loads(out.splitlines()[0]) == {"fingerprint": f"{1:016x}", "hits": 42}
+    assert len(caches()) == 1
+    _, out, _ = run("sql", query, log, capsys=capsys)
+    assert out.startswith("fingerprint       hits\n")
+
+
+class Following:
+    """``follow`` as a process, and what it has said so far."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._out = folder / "said.txt"
+        with self._out.open("wb") as out:
+            command = [*COMMAND, "follow", "--interval", "0.5", *arguments]
+            self._process = subprocess.Popen(command, stdout=out)
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self._out.read_text():
+            assert time.monotonic() < deadline, self._out.read_text()
+            time.sleep(0.05)
+
+    def end(self) -> str:
+        self._process.terminate()
+        assert self._process.wait(30) == 0
+        return self._out.read_text()
+
+    def __enter__(self) -> "Following":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def test_follow(tmp_path):
+    """
+    New problems come as one line each, over torn writes, rotation and truncation; others as counts.
+    """
+    path = tmp_path / "app.log"
+    path.write_text(line(1) + "\n")
+    with Following(tmp_path, str(path)) as following:
+        following.until(f"new     {1:016x}")
+
+        with path.open("a") as file:
+            text = line(2)
+            file.write(text[:500])
+            file.flush()
+            time.sleep(0.6)
+            file.write(text[500:] + "\n" + line(1, count=4) + "\n")
+        following.until(f"new     {2:016x}")
+        following.until(f"+4      {1:016x}  5 in all")
+
+        path.rename(tmp_path / "app.log.1")
+        with (tmp_path / "app.log.1").open("a") as file:
+            file.write(line(3) + "\n")
+        path.write_text(line(4) + "\n")
+        following.until(f"new     {3:016x}")
+        following.until(f"new     {4:016x}")
+
+        path.write_text("")
+        time.sleep(0.6)
+        with path.open("a") as file:
+            file.write(line(5) + "\n")
+        following.until(f"new     {5:016x}")
+        said = following.end()
+
+        assert said.count("  new  ") == 5
+        assert "0 lost." in said
+
+
+def test_follow_what_is_not_there(tmp_path):
+    """
+    A file that is not there yet is waited for, and read from its beginning.
+    """
+    path, base = tmp_path / "app.log", tmp_path / "base.json"
+    base.write_text(json.dumps({f"{1:016x}": "known", "version": 1}))
+    with Following(tmp_path, str(path), "-n", "0", "--baseline", str(base)) as following:
+        time.sleep(1)
+        path.write_text(line(1) + "\n" + line(2) + "\n")
+        following.until(f"new     {2:016x}")
+        following.until(f"+1      {1:016x}")
+        following.end()
