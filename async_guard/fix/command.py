@@ -79,7 +79,8 @@ def _said(patch: Patch) -> Iterator[str]:
 
 
 def _outcome(result: Result) -> str:
-    if result.refusal is not None:
+    if not result.files:
         return f"refused. {result.refusal}"
     review = ", one hop to a thread for each access: review it" if result.is_fallback else ""
-    return f"fixed in {', '.join(result.files)}{review}."
+    rest = f" But not everywhere: {result.refusal}" if result.refusal else ""
+    return f"fixed in {', '.join(result.files)}{review}.{rest}"

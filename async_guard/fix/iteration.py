@@ -5,9 +5,18 @@ from __future__ import annotations
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import SYNC_TO_ASYNC, awaited, bare, call, called_name
+from async_guard.fix.code import (
+    SYNC_TO_ASYNC,
+    awaited,
+    bare,
+    call,
+    called_name,
+    everything,
+    last_name,
+)
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
+from async_guard.fix.queryset import queryset_of
 from async_guard.fix.refusal import Refused
 from async_guard.fix.scope import Binding, awaiting_function, bindings
 
@@ -16,8 +25,9 @@ _METHODS = {"len": "acount", "bool": "aexists"}
 _CONSUMERS = {
     *("list", "tuple", "set", "frozenset", "dict", "sorted", "reversed", "enumerate", "iter"),
     *("sum", "max", "min", "any", "all", "str", "repr", "print", "len", "bool", "zip", "map"),
-    *("filter", "join", "extend", "update", "deque", "Counter"),
+    *("filter", "deque", "Counter"),
 }
+_TAKING = {"join", "extend"}
 
 
 def async_iteration(place: Place) -> list[Edit]:
@@ -26,15 +36,18 @@ def async_iteration(place: Place) -> list[Edit]:
     if isinstance(node, cst.SimpleStatementLine):
         return _returned(place, node)
     function = awaiting_function(source, node)
+    node = _unpacked(source, node)
     loop = source.parent(node)
     if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node:
         return [_loop(source, loop, node)]
-    if isinstance(node, cst.Call) and called_name(node) in _CONSUMERS:
+    if isinstance(node, cst.Call) and _is_consumer(node):
         return _consumer(place, node)
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
     if isinstance(node, cst.Subscript):
         return [_index(source, node)]
+    if isinstance(node, cst.BooleanOperation):  # what is tested first
+        node = node.left
     if place.hit.access != "raw_sql" and _is_queryset(node) and _is_test(source, node):
         return [Edit(source, node, lambda old: awaited(source, node, _asked(old, "aexists")))]
     if _is_queryset(node) or isinstance(node, cst.Name):
@@ -61,6 +74,48 @@ def _aiterator(queryset: cst.BaseExpression) -> cst.BaseExpression:
         case cst.Call(func=cst.Attribute(attr=cst.Name(value="iterator")) as method):
             return queryset.with_changes(func=method.with_changes(attr=cst.Name("aiterator")))
     return queryset
+
+
+def _is_consumer(node: cst.Call) -> bool:
+    names = _CONSUMERS if isinstance(node.func, cst.Name) else _TAKING
+    return called_name(node) in names
+
+
+def _unpacked(source: Source, node: cst.CSTNode) -> cst.CSTNode:
+    """Return ``books`` for the target of ``first, second = books``."""
+    target = source.parent(node)
+    if isinstance(node, cst.Tuple | cst.List) and isinstance(target, cst.AssignTarget):
+        statement = source.parent(target)
+        assert isinstance(statement, cst.Assign)
+        return statement.value
+    return node
+
+
+def meant_iterable(place: Place) -> cst.CSTNode:
+    """Return the iterable that was meant: CPython names the first of a comprehension's loops."""
+    node = place.node
+    loop = place.source.parent(node)
+    if not isinstance(loop, cst.CompFor) or loop.iter is not node or loop.inner_for_in is None:
+        return node
+    loops = [loop]
+    while (inner := loops[-1].inner_for_in) is not None:
+        loops.append(inner)
+    found = [each.iter for each in loops if _is_of(place, each.iter)]
+    if len(found) != 1:
+        raise Refused("Which loop of the comprehension asked the database is not sure.")
+    return found[0]
+
+
+def _is_of(place: Place, iterable: cst.BaseExpression) -> bool:
+    """Tell whether an iterable is of the relation, or the model, that was asked for."""
+    if place.hit.relation is not None:
+        names = [last_name(each) for each in everything(iterable)]
+        return place.hit.orm_field in names
+    model = (place.hit.orm_model or "").rsplit(".", 1)[-1]
+    try:
+        return queryset_of(place.source, iterable).model == model
+    except Refused:
+        return False
 
 
 # --- loops -------------------------------------------------------------------------------------

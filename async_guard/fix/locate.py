@@ -130,7 +130,7 @@ def _line(hit: Hit, source: Source, scope: Scope) -> int:
     found = [
         line
         for line in range(scope.first, scope.last - height + 1)
-        if _text_at(hit, source, line) == hit.text
+        if _is_text(hit.text, _text_at(hit, source, line))
     ]
     if hit.line in found:
         return hit.line
@@ -148,7 +148,13 @@ def _text_at(hit: Hit, source: Source, line: int) -> str:
         return ""
     lines[-1] = lines[-1][: hit.end_column - 1]
     lines[0] = lines[0][hit.column - 1 :]
-    return clean("".join(lines))[:MAX_TEXT]
+    return clean("".join(lines))
+
+
+def _is_text(logged: str, found: str) -> bool:
+    """Compare without indentation, which the log has not, and as far as the log goes."""
+    wanted, text = "".join(logged.split()), "".join(found.split())
+    return text == wanted or (len(logged) >= MAX_TEXT and text.startswith(wanted))
 
 
 def _node_at(source: Source, start: tuple[int, int], end: tuple[int, int]) -> cst.CSTNode | None:

@@ -147,9 +147,26 @@ def request_user(place: Place) -> list[Edit]:
         found = [each for each in values if each is not None]
     if not found:
         return _without_request(place)
-    for each in found:
-        awaiting_function(source, each)
-    return [_auser(source, each) for each in dict.fromkeys(found)]
+    edits = []
+    for each in dict.fromkeys(found):
+        function = awaiting_function(source, each)
+        edits += [_auser(source, node) for node in {each: None} | _others(source, function)]
+    return edits
+
+
+def _others(source: Source, function: cst.FunctionDef) -> dict[cst.CSTNode, None]:
+    """Return all ``request.user`` of a function: each of them is as lazy as the first."""
+    found = [each for each in everything(function.body) if _is_request_user(each)]
+    if any(isinstance(source.parent(each), cst.AssignTarget) for each in found):
+        return {}
+    return dict.fromkeys(each for each in found if _is_awaiting(source, each, function))
+
+
+def _is_awaiting(source: Source, node: cst.CSTNode, function: cst.FunctionDef) -> bool:
+    try:
+        return awaiting_function(source, node) is function
+    except Refused:
+        return False
 
 
 def _without_request(place: Place) -> list[Edit]:

@@ -27,7 +27,7 @@ class Result:
     is_fallback: bool
     """It works, but costs a thread for each access: look whether it can be loaded earlier."""
     refusal: str | None
-    """One sentence, where it is not fixed."""
+    """One sentence, where it is not fixed, or not on all the ways that lead there."""
 
     @property
     def is_fixed(self) -> bool:

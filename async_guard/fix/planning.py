@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from async_guard.fix.checkout import Checkout, Source
 from async_guard.fix.edit import Edit, edited
@@ -46,8 +47,7 @@ def _by_fingerprint(hits: Iterable[Hit]) -> Iterator[list[Hit]]:
     """Group the hits; of each fingerprint as few are kept as differ in what matters here."""
     groups: dict[str, dict[object, Hit]] = {}
     for hit in hits:
-        found = groups.setdefault(hit.fingerprint, {})
-        found.setdefault((hit.digest, hit.path, hit.line, hit.column, hit.graphql_parent), hit)
+        groups.setdefault(hit.fingerprint, {}).setdefault((_place(hit), hit.graphql_parent), hit)
     yield from (list(group.values()) for group in groups.values())
 
 
@@ -62,7 +62,7 @@ def _plan(group: list[Hit], checkout: Checkout) -> _Planned:
             refusal = str(refused)
         except RecursionError:
             refusal = "The code is nested too deeply."
-    return _Planned(group[0], tuple(edits), None if edits else refusal)
+    return _Planned(group[0], tuple(edits), refusal)
 
 
 def _edits(hit: Hit, checkout: Checkout, parents: tuple[str, ...]) -> list[Edit]:
@@ -72,8 +72,18 @@ def _edits(hit: Hit, checkout: Checkout, parents: tuple[str, ...]) -> list[Edit]
 
 
 def _by_place(group: list[Hit]) -> list[Hit]:
-    """Return one hit for each place: lines shift from one deploy to the next."""
-    return list({(hit.digest, hit.path, hit.line, hit.column): hit for hit in group}.values())
+    """Return one hit for each place: one problem may have been reached on several ways."""
+    return list({_place(hit): hit for hit in group}.values())
+
+
+def _place(hit: Hit) -> object:
+    """Return what tells two hits of a fingerprint apart: lines shift, and callers differ."""
+    callers = tuple((each.get("function"), each.get("line")) for each in _own(hit.frames))
+    return hit.digest, hit.path, hit.line, hit.column, callers
+
+
+def _own(frames: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (each for each in frames if each.get("in_app"))
 
 
 # --- the files ---------------------------------------------------------------------------------

@@ -13,5 +13,9 @@ class Done(Refused):
     """What would fix it is there already: nothing else is tried."""
 
 
+class SyncFunction(Refused):
+    """It is in a sync function, whose callers could move the whole call to a thread."""
+
+
 class NotHere(Refused):
     """This rewrite is not for such code; what another one says is the better reason."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import libcst as cst
 
-from async_guard.fix.code import dotted
 from async_guard.fix.edit import Edit
 from async_guard.fix.field import hinted_field
 from async_guard.fix.locate import Place
@@ -81,29 +80,27 @@ def _loaded(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
 # --- from which object, along which path -------------------------------------------------------
 
 
-def _path(place: Place) -> tuple[cst.Name, list[str]]:
+def _path(place: Place) -> tuple[cst.BaseExpression, list[str]]:
     """Return ``film`` and ``["director", "studio"]`` for ``film.director.studio``."""
-    field = place.hit.orm_field or ""
-    node = _read(place.node, field)
-    names = dotted(node) if node is not None else None
-    if not names or not field or names[-1] != field:
-        raise Refused("Which object the relation was read from is not sure.")
+    node, names = _read(place.node), list[str]()
     while isinstance(node, cst.Attribute):
+        names.insert(0, node.attr.value)
         node = node.value
-    assert isinstance(node, cst.Name)
-    return node, names[1:]
+    if not names or names[-1] != place.hit.orm_field or not isinstance(node, cst.Name | cst.Await):
+        raise Refused("Which object the relation was read from is not sure.")
+    return node, names
 
 
-def _read(node: cst.CSTNode, field: str) -> cst.BaseExpression | None:
+def _read(node: cst.CSTNode) -> cst.BaseExpression | None:
     """Return the attribute that was read: ``x.tags`` of ``list(x.tags.all())``."""
     match node:
         case cst.Call(func=cst.Name(value="hasattr" | "getattr"), args=[first, second, *_]):
             if isinstance(second.value, cst.SimpleString):
                 return cst.Attribute(first.value, cst.Name(str(second.value.evaluated_value)))
         case cst.Call(func=cst.Name(), args=[first, *_]):
-            return _read(first.value, field)
+            return _read(first.value)
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="all"))):
-            return _read(inner, field)
+            return _read(inner)
         case cst.Attribute():
             return node
     return None
@@ -115,7 +112,12 @@ def _resolver_path(place: Place) -> tuple[cst.Name, list[str]]:
     root, path = _path(place)
     parameters = (*function.params.posonly_params, *function.params.params)
     names = [each.name.value for each in parameters]
-    if not names or root.value not in (names[0], "root", "parent") or root.value not in names:
+    if (
+        not isinstance(root, cst.Name)
+        or not names
+        or root.value not in (names[0], "root", "parent")
+        or root.value not in names
+    ):
         raise Refused("What the relation was read from is not the object of the field.")
     if len(bindings(place.source, root)) > 1:
         raise Refused(f"{root.value} is bound more than once.")

@@ -8,6 +8,7 @@ is known, the access itself goes to the worker thread: right, but to be reviewed
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from async_guard.fix import block, field, iteration, methods, protocol, relation, thread
 from async_guard.fix.edit import Edit
@@ -37,10 +38,17 @@ def _evaluation(place: Place) -> list[Edit]:
     """Evaluate rows of a relation where they are, if they are rows that are evaluated."""
     if place.hit.orm_operation in _EVALUATIONS:
         return iteration.async_iteration(place)
-    raise Refused(f"{place.hit.text} does more than to read rows.")
+    raise NotHere(f"{place.hit.text} does more than to read rows.")
 
 
-_EVALUATIONS = ("iterate", "len", "bool", "slice", "repr")
+def _call_of_many(place: Place) -> list[Edit]:
+    """Move a call for the objects of a relation, such as ``prefetch_related_objects()``."""
+    if place.hit.orm_operation in _EVALUATIONS:
+        raise NotHere(f"{place.hit.text} reads rows.")
+    return thread.access_in_thread(place)
+
+
+_EVALUATIONS = ("iterate", "len", "bool", "slice", "repr", None)
 _READ = {
     *("forward_relation", "reverse_one_to_one", "deferred_field"),
     *("related_manager", "many_to_many", "generic_relation"),
@@ -62,13 +70,15 @@ _CALL: tuple[Rewrite, ...] = (
     thread.caller_in_thread,
 )
 
+_ROWS: tuple[Rewrite, ...] = (_evaluation, in_async_resolver(_evaluation))
+
 BY_RULE: dict[str, tuple[Rewrite, ...]] = {
     "AG101": (*_RELATION, *_ACCESS),
     "AG102": (_as_django_field,),
-    "AG103": (*_RELATION, _evaluation, in_async_resolver(_evaluation), *_ACCESS),
+    "AG103": (*_RELATION, *_ROWS, _call_of_many, thread.caller_in_thread),
     "AG104": (*_RELATION, *_ACCESS),
     "AG105": (methods.twin, *_CALL),
-    "AG106": (iteration.async_iteration, *_ACCESS),
+    "AG106": (*_ROWS, thread.caller_in_thread),
     "AG107": (methods.request_user,),
     "AG108": (methods.twin, in_async_resolver(methods.twin), *_CALL),
     "AG109": (methods.twin, methods.operator, *_CALL),
@@ -101,6 +111,7 @@ def rewrite(place: Place) -> list[Edit]:
     """Return the edits that fix the hit, or refuse with the reason."""
     if place.hit.outcome == "handled":
         raise Refused("The code catches SynchronousOnlyOperation by name: it knows what it does.")
+    place = replace(place, node=iteration.meant_iterable(place))
     if (moved := _with_transaction(place)) is not None:
         return moved
     refusals = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import Refused, SyncFunction
 
 Function = cst.FunctionDef
 
@@ -36,17 +36,20 @@ def awaiting_function(source: Source, node: cst.CSTNode) -> Function:
             raise Refused(f"It is in the body of class {parent.name.value}, which cannot await.")
         if isinstance(parent, cst.FunctionDef) and child is parent.body:
             if parent.asynchronous is None and parent not in source.made_async:
-                raise Refused(_sync_sentence(source, parent))
+                raise _sync_refusal(source, parent)
             return parent
     raise Refused("It is on module level, where await is not allowed.")
 
 
-def _sync_sentence(source: Source, function: Function) -> str:
+def _sync_refusal(source: Source, function: Function) -> Refused:
     name = function.name.value
     outer = enclosing_function(source, function)
     if outer is not None and outer.asynchronous is not None:
-        return f"{name} is a sync def inside the async {outer.name.value}, and cannot await."
-    return f"{name} is a sync function: to await in it, its callers would have to change."
+        around = outer.name.value
+        return Refused(f"{name} is a sync def inside the async {around}, and cannot await.")
+    return SyncFunction(
+        f"{name} is a sync function: to await in it, its callers would have to change."
+    )
 
 
 def _is_from(source: Source, comp: cst.GeneratorExp, node: cst.CSTNode) -> bool:

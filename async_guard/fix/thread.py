@@ -10,6 +10,7 @@ from async_guard.fix.checkout import Checkout, Source, qualname
 from async_guard.fix.code import (
     SYNC_TO_ASYNC,
     awaited,
+    bare,
     call,
     called_name,
     everything,
@@ -19,11 +20,12 @@ from async_guard.fix.code import (
 )
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place, qualified
-from async_guard.fix.refusal import NotHere, Refused
+from async_guard.fix.refusal import Done, NotHere, Refused, SyncFunction
 from async_guard.fix.scope import awaiting_function, own_nodes
 from async_guard.hit import Hit
 
 _BUILTIN_OF = {"__str__": "str", "__repr__": "repr", "__len__": "len", "__bool__": "bool"}
+_LAZY = {"page", "get_page"}
 _EDGES = ("asyncio/", "graphql/execution/", "django/core/handlers/", "uvicorn/")
 
 
@@ -32,6 +34,12 @@ def call_in_thread(place: Place) -> list[Edit]:
     if not isinstance(place.node, cst.Call):
         raise NotHere(f"{place.hit.text} is not a call that could be moved to a thread.")
     awaiting_function(place.source, place.node)
+    if called_name(place.node) in _LAZY:
+        name = called_name(place.node)
+        raise Refused(
+            f"What {name} returns is lazy, too: it and what uses its rows belong into one sync "
+            "function."
+        )
     return [threaded_call(place.source, place.node)]
 
 
@@ -68,7 +76,7 @@ def threaded_access(source: Source, node: cst.BaseExpression) -> Edit:
 
         def get(updated: cst.Attribute) -> cst.BaseExpression:
             inner = call(
-                call("sync_to_async", cst.Name("getattr")), updated.value, string(attribute)
+                call("sync_to_async", cst.Name("getattr")), bare(updated.value), string(attribute)
             )
             return awaited(source, node, inner)
 
@@ -94,6 +102,12 @@ def _has_super(node: cst.CSTNode) -> bool:
 
 def caller_in_thread(place: Place) -> list[Edit]:
     """Move the call that an async function made, on whose way down a sync one hit."""
+    try:
+        awaiting_function(place.source, place.node)
+    except SyncFunction:
+        pass
+    else:
+        raise NotHere("It is in an async function itself.")
     return moved_caller(place.hit, place.checkout)
 
 
@@ -149,6 +163,8 @@ def _moved(
     """Return the edit of the one expression on the frame's line that leads to the names."""
     nodes = [each for each in _with_comprehensions(function) if _is_on(source, each, frame)]
     for name in names:
+        if any(_moves(each, name) for each in nodes):
+            raise Done(f"{name} is called in a thread already.")
         calls = [each for each in nodes if called_name(each) == name]
         reads = [
             each for each in nodes if isinstance(each, cst.Attribute) and last_name(each) == name
@@ -164,7 +180,16 @@ def _moved(
         if names and names[0] in _BUILTIN_OF.values() and (edit := _formatted(source, nodes)):
             return edit
     name = function.name.value
-    raise Refused(f"The call in the async {name} that led here cannot be told from its line.")
+    raise NotHere(f"The call in the async {name} that led here cannot be told from its line.")
+
+
+def _moves(node: cst.CSTNode, name: str) -> bool:
+    """Tell ``sync_to_async(name)``."""
+    return (
+        isinstance(node, cst.Call)
+        and called_name(node) == "sync_to_async"
+        and any(last_name(arg.value) == name for arg in node.args)
+    )
 
 
 def _with_comprehensions(function: cst.FunctionDef) -> list[cst.CSTNode]:
