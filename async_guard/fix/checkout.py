@@ -30,9 +30,28 @@ class Source:
         self.path = path
         self.name = name
         """Relative to the checkout, with slashes."""
-        self.content = path.read_bytes()
         self.made_async: set[cst.FunctionDef] = set()
         """Sync functions that the patch makes async, so that what is in them may await."""
+
+    @cached_property
+    def content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise Refused(f"{self.name} cannot be read: {error.strerror}.") from error
+
+    def __contains__(self, text: str) -> bool:
+        try:
+            return text.encode() in self.content
+        except Refused:
+            return False
+
+    @property
+    def is_readable(self) -> bool:
+        try:
+            return bool(self.module)
+        except Refused:
+            return False
 
     @cached_property
     def lines(self) -> list[str]:
@@ -96,7 +115,7 @@ class Source:
         return self.positions[node].start.line
 
     def last_line(self, node: cst.CSTNode) -> int:
-        return self.positions[node].end.line
+        return min(self.positions[node].end.line, len(self.lines))
 
     def code(self, node: cst.CSTNode) -> str:
         return self.module.code_for_node(node)
@@ -166,11 +185,7 @@ class Checkout:
         """Yield the files that *text* occurs in and that can be parsed."""
         for path in self.files:
             source = self.source(path)
-            if text.encode() in source.content:
-                try:
-                    source.module  # noqa: B018
-                except Refused:
-                    continue
+            if text in source and source.is_readable:
                 yield source
 
 

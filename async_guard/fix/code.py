@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import libcst as cst
@@ -88,33 +88,33 @@ def has(node: cst.CSTNode, *kinds: type[cst.CSTNode]) -> bool:
     return any(isinstance(each, kinds) for each in everything(node))
 
 
-def string_arg(text: str, args: Sequence[cst.Arg]) -> list[cst.Arg]:
-    """Return *args* with one string more, before the keywords."""
+def with_string(call: cst.Call, text: str) -> cst.Call:
+    """Return *call* with one string more, before the keywords."""
+    args = call.args
     at = next((i for i, arg in enumerate(args) if arg.keyword or arg.star == "**"), len(args))
-    return inserted(args, at, cst.Arg(string(text)))
+    return with_arg(call, at, cst.Arg(string(text)))
 
 
-def inserted(args: Sequence[cst.Arg], at: int, arg: cst.Arg) -> list[cst.Arg]:
-    """Return *args* with *arg* in the middle or at the end; commas and lines stay as they are."""
-    found = list(args)
-    between = found[0].comma if len(found) > 1 else cst.MaybeSentinel.DEFAULT
-    if at == len(found) and found:
-        last = found[-1]
-        if isinstance(last.comma, cst.Comma):  # the trailing one
-            arg = arg.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
-            last = last.with_changes(comma=between)
-        else:
-            space = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-            arg = arg.with_changes(whitespace_after_arg=last.whitespace_after_arg)
-            last = last.with_changes(
-                comma=between if len(found) > 1 else space,
-                whitespace_after_arg=cst.SimpleWhitespace(""),
-            )
-        return [*found[:-1], last, arg]
-    if found:
-        space = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        arg = arg.with_changes(comma=between if len(found) > 1 else space)
-    return [*found[:at], arg, *found[at:]]
+def with_arg(call: cst.Call, at: int, arg: cst.Arg) -> cst.Call:
+    """Return *call* with *arg* in the middle or at the end, in its layout."""
+    args = list(call.args)
+    if not args:
+        return call.with_changes(args=[arg])
+    between = args[0].comma if len(args) > 1 else _comma(call)
+    if at < len(args):
+        arg = arg.with_changes(comma=between)
+    else:
+        last = args[-1]
+        arg = arg.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
+        args[-1] = last.with_changes(comma=between, whitespace_after_arg=cst.SimpleWhitespace(""))
+    return call.with_changes(args=[*args[:at], arg, *args[at:]])
+
+
+def _comma(call: cst.Call) -> cst.Comma:
+    """Return what goes between two arguments where there is one: each has a line, or none."""
+    has_lines = isinstance(call.args[0].comma, cst.Comma)  # the trailing one
+    space = call.whitespace_before_args if has_lines else cst.SimpleWhitespace(" ")
+    return cst.Comma(whitespace_after=space)
 
 
 def imported_as(source: Source, name: str) -> tuple[str, str] | None:

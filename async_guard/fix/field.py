@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import dotted, inserted, module_alias, string
+from async_guard.fix.code import dotted, module_alias, string, with_arg
 from async_guard.fix.edit import Edit, Import
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Done, Refused
@@ -99,4 +99,4 @@ def _with_hint(node: cst.BaseExpression, hint: str, path: str) -> cst.Call:
         equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
     )
     at = next((i for i, each in enumerate(call.args) if each.star == "**"), len(call.args))
-    return call.with_changes(args=inserted(call.args, at, arg))
+    return with_arg(call, at, arg)

@@ -17,7 +17,8 @@ def with_import(module: cst.Module, wanted: tuple[str, str | None], is_own: IsOw
     if _has(module, wanted):
         return module
     name, item = wanted
-    for index, line in enumerate(module.body):
+    for index in _block(module):
+        line = module.body[index]
         found = _import(line)
         if item and isinstance(found, cst.ImportFrom) and _module(found) == name:
             if isinstance(found.names, cst.ImportStar):
@@ -30,8 +31,8 @@ def with_import(module: cst.Module, wanted: tuple[str, str | None], is_own: IsOw
 
 def _has(module: cst.Module, wanted: tuple[str, str | None]) -> bool:
     name, item = wanted
-    for line in module.body:
-        found = _import(line)
+    for index in _block(module):
+        found = _import(module.body[index])
         if isinstance(found, cst.ImportFrom) and item and _module(found) == name:
             if isinstance(found.names, cst.ImportStar):
                 continue
@@ -44,6 +45,16 @@ def _has(module: cst.Module, wanted: tuple[str, str | None]) -> bool:
         ):
             return True
     return False
+
+
+def _block(module: cst.Module) -> range:
+    """Return where the imports at the top are: one further down may come too late."""
+    are_imports = [_import(line) is not None for line in module.body]
+    if True not in are_imports:
+        return range(0)
+    start = are_imports.index(True)
+    length = next((i for i, each in enumerate(are_imports[start:]) if not each), len(are_imports))
+    return range(start, min(start + length, len(are_imports)))
 
 
 def _import(line: cst.CSTNode) -> cst.Import | cst.ImportFrom | None:
@@ -94,8 +105,8 @@ def _with_line(module: cst.Module, wanted: tuple[str, str | None], is_own: IsOwn
     key = _key(wanted[0], wanted[1] is not None, is_own)
     keys = {
         index: found
-        for index, line in enumerate(body)
-        if (found := _key_of(line, is_own)) is not None
+        for index in _block(module)
+        if (found := _key_of(body[index], is_own)) is not None
     }
     before = [index for index, other in keys.items() if other <= key]
     text = f"from {wanted[0]} import {wanted[1]}" if wanted[1] else f"import {wanted[0]}"
@@ -201,7 +212,7 @@ def _alone(
 def without_unused(module: cst.Module, name: str) -> cst.Module:
     """Return *module* without the import of *name*, unless it occurs anywhere, if in a comment."""
     rest = [line for line in module.body if _import(line) is None]
-    if re.search(rf"\b{re.escape(name)}\b", module.with_changes(body=rest).code):
+    if re.search(rf"(?<!\.)\b{re.escape(name)}\b", module.with_changes(body=rest).code):
         return module
     body: list[cst.CSTNode] = []
     left: Sequence[cst.EmptyLine] = ()

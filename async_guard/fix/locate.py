@@ -160,13 +160,19 @@ def _is_text(logged: str, found: str) -> bool:
 def _node_at(source: Source, start: tuple[int, int], end: tuple[int, int]) -> cst.CSTNode | None:
     found = None
     for node, where in source.positions.items():
-        if (where.end.line, where.end.column) != end or not isinstance(node, cst.BaseExpression):
-            continue
-        if (where.start.line, where.start.column) == start:
-            return node
-        if isinstance(node, cst.Call) and _method_start(source, node) == start:
-            found = node  # of a chain over several lines, CPython names the last method only
+        if (where.end.line, where.end.column) == end:
+            if (where.start.line, where.start.column) == start:
+                if (expression := _as_expression(node)) is not None:
+                    return expression
+            elif isinstance(node, cst.Call) and _method_start(source, node) == start:
+                found = node  # of a chain over several lines, CPython names the last method only
     return found
+
+
+def _as_expression(node: cst.CSTNode) -> cst.BaseExpression | None:
+    if isinstance(node, cst.FormattedStringExpression):
+        return node.expression  # with its braces, from Python 3.12 on
+    return node if isinstance(node, cst.BaseExpression) else None
 
 
 def _method_start(source: Source, call: cst.Call) -> tuple[int, int] | None:

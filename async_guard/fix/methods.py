@@ -18,7 +18,6 @@ from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Refused
 from async_guard.fix.scope import awaiting_function, bindings
-from async_guard.fix.thread import call_in_thread
 
 _REQUESTS = {"request", "req", "_request"}
 
@@ -146,7 +145,7 @@ def request_user(place: Place) -> list[Edit]:
         values = (_assigned_user(source, name) for name in _names_in(place.node))
         found = [each for each in values if each is not None]
     if not found:
-        return _without_request(place)
+        raise Refused("Where the lazy user comes from is not to be seen in this function.")
     edits = []
     for each in dict.fromkeys(found):
         function = awaiting_function(source, each)
@@ -167,13 +166,6 @@ def _is_awaiting(source: Source, node: cst.CSTNode, function: cst.FunctionDef) -
         return awaiting_function(source, node) is function
     except Refused:
         return False
-
-
-def _without_request(place: Place) -> list[Edit]:
-    awaiting_function(place.source, place.node)
-    if isinstance(place.node, cst.Call) and place.hit.owner != "app":
-        return call_in_thread(place)
-    raise Refused("Where the lazy user comes from is not to be seen in this function.")
 
 
 def _is_request_user(node: cst.CSTNode) -> bool:

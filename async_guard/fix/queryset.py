@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import called_name, has, last_name, string_arg
+from async_guard.fix.code import called_name, has, last_name, with_string
 from async_guard.fix.edit import Edit
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.scope import Binding, bindings
@@ -197,6 +197,8 @@ def loading(queryset: Queryset, hint: str, path: str) -> list[Edit]:
         raise Refused(f"The rows come from {clash}(), which loads no related objects.")
     if hint == "select_related" and {"only", "defer"} & set(names):
         raise Refused(f'The rows lack columns, so that select_related("{path}") could clash.')
+    if hint == "select_related" and "select_for_update" in names:
+        raise Refused("The rows are locked, which PostgreSQL refuses for a join.")
     if hint == "prefetch_related" and queryset.end in ("iterator", "aiterator"):
         raise Refused("The rows come from iterator(), which needs a chunk size to prefetch.")
     same = [each for each in queryset.calls if called_name(each) == hint]
@@ -225,22 +227,18 @@ def _added(queryset: Queryset, hint: str, path: str, same: list[cst.Call]) -> Ed
     if same:
 
         def extend(updated: cst.Call) -> cst.Call:
-            return updated if path in _texts(updated) else _with_argument(updated, path)
+            return updated if path in _texts(updated) else with_string(updated, path)
 
         return Edit(source, same[-1], extend, (hint, path))
     target = queryset.insertion or queryset.node
 
     def change(updated: cst.BaseExpression) -> cst.BaseExpression:
         if isinstance(updated, cst.Call) and called_name(updated) == hint:
-            return _with_argument(updated, path)  # another edit has added the method
+            return with_string(updated, path)  # another edit has added the method
         method = cst.Attribute(updated, cst.Name(hint), dot=_dot(source, target))
-        return cst.Call(method, string_arg(path, []))
+        return with_string(cst.Call(method), path)
 
     return Edit(source, target, change, (hint, path))
-
-
-def _with_argument(call: cst.Call, text: str) -> cst.Call:
-    return call.with_changes(args=string_arg(text, call.args))
 
 
 def _dot(source: Source, node: cst.BaseExpression) -> cst.Dot:
@@ -258,9 +256,9 @@ def loading_column(queryset: Queryset, column: str) -> list[Edit]:
         raise Refused("Which only() or defer() left the column out is not sure.")
     call = found[0]
     if called_name(call) == "only":
-        return [
-            Edit(queryset.source, call, lambda old: _with_argument(old, column), ("only", column))
-        ]
+        if column in _texts(call):
+            raise Done(f'only("{column}") is there already.')
+        return [Edit(queryset.source, call, lambda old: with_string(old, column), ("only", column))]
     kept = [arg for arg in call.args if column not in _texts(call.with_changes(args=[arg]))]
     if not kept or len(kept) == len(call.args):
         raise Refused("Which defer() left the column out is not sure.")

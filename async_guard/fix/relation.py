@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import libcst as cst
 
+from async_guard.fix.code import called_name, everything
 from async_guard.fix.edit import Edit
 from async_guard.fix.field import hinted_field
 from async_guard.fix.locate import Place
 from async_guard.fix.queryset import Queryset, loading, loading_column, queryset_of
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.resolver import has_optimizer, is_django_type, parent_querysets, resolver_of
-from async_guard.fix.scope import bindings
+from async_guard.fix.scope import bindings, enclosing_function
 
+_WRITES = {
+    *("create", "get_or_create", "update_or_create", "bulk_create", "bulk_update", "update"),
+    *("save", "delete", "add", "set", "remove", "clear"),
+}
 _MANY = {"related_manager", "many_to_many", "generic_relation"}
 
 
@@ -19,7 +24,15 @@ def from_local(place: Place) -> list[Edit]:
     """Change the queryset of the same function that the object was loaded by."""
     root, path = _path(place)
     queryset = queryset_of(place.source, root)
+    if place.hit.access in _MANY and _writes(place):
+        raise Refused("The function writes as well: what was prefetched could be out of date.")
     return _loaded(place, queryset, path)
+
+
+def _writes(place: Place) -> bool:
+    function = enclosing_function(place.source, place.node)
+    names = (called_name(each) for each in everything(function.body)) if function else ()
+    return any(name and {name, name[1:]} & _WRITES for name in names)
 
 
 def from_parent(place: Place) -> list[Edit]:

@@ -79,7 +79,7 @@ BY_RULE: dict[str, tuple[Rewrite, ...]] = {
     "AG104": (*_RELATION, *_ACCESS),
     "AG105": (methods.twin, *_CALL),
     "AG106": (*_ROWS, thread.caller_in_thread),
-    "AG107": (methods.request_user,),
+    "AG107": (methods.request_user, *_ACCESS),
     "AG108": (methods.twin, in_async_resolver(methods.twin), *_CALL),
     "AG109": (methods.twin, methods.operator, *_CALL),
     "AG110": (block.inner_function,),
