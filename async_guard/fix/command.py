@@ -55,7 +55,9 @@ def run(
 def _hits(events: Iterable[dict[str, Any]]) -> Iterator[Hit]:
     """Yield what has the keys of a hit, with the right types; a summary has not."""
     for event in events:
-        if "async_guard.hit_id" in event and "async_guard.fingerprint" in event:
+        is_hit = "async_guard.hit_id" in event and "async_guard.fingerprint" in event
+        frames = event.get("async_guard.frames", [])
+        if is_hit and isinstance(frames, list) and all(isinstance(e, dict) for e in frames):
             hit = Hit.from_dict(event)
             if _is_sound(hit):
                 yield hit
