@@ -309,13 +309,10 @@ def _matches(hit: Hit, pattern: str) -> bool:
 
 
 def _has_django() -> bool:
-    """Tell whether there is a Django project to watch."""
-    from django.conf import settings
+    """Tell whether there is a Django project to watch: pytest-django, or the tests, set it up."""
+    from django.apps import apps
 
-    try:
-        return bool(settings.configured or settings.INSTALLED_APPS is not None)
-    except Exception:  # whatever a project's settings raise: then there is none
-        return False
+    return apps.ready
 
 
 def _baseline_path(config: pytest.Config) -> Path | None:

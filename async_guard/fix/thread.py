@@ -102,12 +102,13 @@ def _has_super(node: cst.CSTNode) -> bool:
 
 def caller_in_thread(place: Place) -> list[Edit]:
     """Move the call that an async function made, on whose way down a sync one hit."""
-    try:
-        awaiting_function(place.source, place.node)
-    except SyncFunction:
-        pass
-    else:
-        raise NotHere("It is in an async function itself.")
+    if place.hit.on_stack:
+        try:
+            awaiting_function(place.source, place.node)
+        except SyncFunction:
+            pass
+        else:
+            raise NotHere("It is in an async function itself.")
     return moved_caller(place.hit, place.checkout)
 
 

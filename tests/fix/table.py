@@ -17,7 +17,7 @@ def _rows(patch):
     fixed, refused = defaultdict(set), defaultdict(set)
     for each in patch.results:
         if each.is_fixed:
-            fixed[each.rule].add(each.fingerprint)
+            fixed[each.rule].add(each.place)
         else:
             refused[each.rule].add(each.refusal)
     yield "| rule | title | fixed | refused, because |\n| --- | --- | ---: | --- |\n"
