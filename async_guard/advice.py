@@ -20,7 +20,7 @@ from async_guard.expression import attempted
 from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, TRANSACTION_ACROSS_AWAIT, Hit
 
 DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
-_ASYNC_METHODS = {
+ASYNC_METHODS = {
     *("get", "create", "get_or_create", "update_or_create", "bulk_create", "bulk_update"),
     *("count", "in_bulk", "latest", "earliest", "first", "last", "delete", "update"),
     *("exists", "contains", "aggregate", "explain", "save", "refresh_from_db"),
@@ -105,7 +105,7 @@ def _did(hit: Hit) -> str:
 
 
 def _or_async(hit: Hit) -> str:
-    has_counterpart = hit.owner == "app" and hit.orm_operation in _ASYNC_METHODS
+    has_counterpart = hit.owner == "app" and hit.orm_operation in ASYNC_METHODS
     return f"make it async and use {_async_call(hit)}, or " if has_counterpart else ""
 
 
@@ -267,7 +267,7 @@ def _load_column(hit: Hit) -> str:
 
 
 def _has_async_method(hit: Hit) -> bool:
-    return hit.owner == "app" and hit.in_async_def and hit.orm_operation in _ASYNC_METHODS
+    return hit.owner == "app" and hit.in_async_def and hit.orm_operation in ASYNC_METHODS
 
 
 def _is_template(hit: Hit) -> bool:

@@ -1,0 +1,88 @@
+"""What ``async-guard fix`` does, once a log was read and its events are there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from async_guard.fix.patch import Patch, Result
+from async_guard.fix.planning import plan
+from async_guard.fix.refusal import Refused
+from async_guard.hit import Hit
+
+OK, UNUSABLE = 0, 2
+
+
+def run(
+    events: Iterable[dict[str, Any]],
+    root: Path,
+    *,
+    only: str | None = None,
+    write: bool = False,
+    out: TextIO,
+    err: TextIO | None = None,
+) -> int:
+    """
+    Print the patch for the hits among *events* as a diff; say on *err* what became of each.
+
+    Args:
+        only: the fingerprint to fix.
+        write: change the files, too.
+
+    Returns:
+        The exit status: 2 where *only* is not in the log, or the files cannot be written.
+    """
+    err = err or sys.stderr
+    hits = [each for each in _hits(events) if only in (None, each.fingerprint)]
+    if only is not None and not hits:
+        print(f"The log has no hit with the fingerprint {only}.", file=err)
+        return UNUSABLE
+    patch = plan(hits, root)
+    try:
+        if write:
+            patch.write()
+    except Refused as refused:
+        print(refused, file=err)
+        return UNUSABLE
+    out.write(patch.diff())
+    for line in _said(patch):
+        print(line, file=err)
+    return OK
+
+
+def _hits(events: Iterable[dict[str, Any]]) -> Iterator[Hit]:
+    """Yield what has the keys of a hit, with the right types; a summary has not."""
+    for event in events:
+        is_hit = "async_guard.hit_id" in event and "async_guard.fingerprint" in event
+        frames = event.get("async_guard.frames", [])
+        if is_hit and isinstance(frames, list) and all(isinstance(e, dict) for e in frames):
+            hit = Hit.from_dict(event)
+            if _is_sound(hit):
+                yield hit
+
+
+def _is_sound(hit: Hit) -> bool:
+    texts = (hit.fingerprint, hit.path, hit.function, hit.text, hit.rule, hit.kind, hit.access)
+    numbers = (hit.line, hit.column, hit.end_line, hit.end_column)
+    names = (hit.graphql_parent, hit.graphql_field, hit.graphql_resolver, hit.orm_model)
+    return (
+        all(isinstance(each, str) for each in texts)
+        and all(each is None or isinstance(each, int) for each in numbers)
+        and all(each is None or isinstance(each, str) for each in (*names, hit.orm_field))
+    )
+
+
+def _said(patch: Patch) -> Iterator[str]:
+    for each in patch.results:
+        yield f"{each.fingerprint} {each.rule} {each.place}: {_outcome(each)}"
+    yield f"{len(patch.fixed)} fixed, {len(patch.refused)} refused."
+
+
+def _outcome(result: Result) -> str:
+    if not result.files:
+        return f"refused. {result.refusal}"
+    review = ", one hop to a thread for each access: review it" if result.is_fallback else ""
+    rest = f" But not everywhere: {result.refusal}" if result.refusal else ""
+    return f"fixed in {', '.join(result.files)}{review}.{rest}"

@@ -1,0 +1,102 @@
+"""Rewrites the decorator of a GraphQL field."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from async_guard.fix.checkout import Source
+from async_guard.fix.code import dotted, module_alias, string, with_arg
+from async_guard.fix.edit import Edit, Import
+from async_guard.fix.locate import Place
+from async_guard.fix.refusal import Done, Refused
+from async_guard.fix.resolver import decorator_names, field_decorator
+from async_guard.fix.scope import enclosing_function
+
+_LIBRARY: Import = ("strawberry_django", None)
+
+
+def django_field(place: Place) -> list[Edit]:
+    """``@strawberry.field`` → ``@strawberry_django.field``, with its arguments."""
+    function = enclosing_function(place.source, place.node)
+    decorator = field_decorator(place.source, function) if function else None
+    if function is None or decorator is None:
+        raise Refused("The decorator of the field is not on this function.")
+    if function.asynchronous is not None:
+        raise Refused("An async resolver stays on the event loop with either decorator.")
+    names = decorator_names(place.source, decorator)
+    if names != ("strawberry", "field"):
+        raise Refused(f"The field is a {'.'.join(names or ())} already.")
+    return [_renamed(place.source, decorator)]
+
+
+def _renamed(source: Source, decorator: cst.Decorator) -> Edit:
+    alias = module_alias(source, "strawberry_django")
+    target = cst.Attribute(cst.Name(alias or "strawberry_django"), cst.Name("field"))
+    old = decorator.decorator
+    before = old.func if isinstance(old, cst.Call) else old
+    name = _first_name(before)
+
+    def change(updated: cst.Decorator) -> cst.Decorator:
+        inner = updated.decorator
+        changed = inner.with_changes(func=target) if isinstance(inner, cst.Call) else target
+        return updated.with_changes(decorator=changed)
+
+    imports = () if alias else (_LIBRARY,)
+    return Edit(source, decorator, change, ("field",), imports, (name,) if name else ())
+
+
+def _first_name(node: cst.BaseExpression) -> str:
+    names = dotted(node)
+    return names[0] if names else ""
+
+
+def hinted_field(place: Place, hint: str, path: str) -> list[Edit]:
+    """Add ``select_related=["path"]`` to the decorator, where the query optimizer reads it."""
+    function = enclosing_function(place.source, place.node)
+    decorator = field_decorator(place.source, function) if function else None
+    if decorator is None:
+        raise Refused("The decorator of the field is not on this function.")
+    old = decorator.decorator
+    value = _hint(old, hint)
+    if value is not None and not isinstance(value, cst.List):
+        raise Refused(f"{hint} of the field is not a list that one more can be added to.")
+    if value is not None and path in _texts(value):
+        raise Done(f"The field names {path} in {hint} already.")
+
+    def change(updated: cst.Decorator) -> cst.Decorator:
+        return updated.with_changes(decorator=_with_hint(updated.decorator, hint, path))
+
+    return [Edit(place.source, decorator, change, ("hint", hint, path))]
+
+
+def _hint(node: cst.BaseExpression, hint: str) -> cst.BaseExpression | None:
+    for arg in node.args if isinstance(node, cst.Call) else ():
+        if arg.keyword is not None and arg.keyword.value == hint:
+            return arg.value
+    return None
+
+
+def _texts(node: cst.BaseExpression) -> list[str]:
+    elements = node.elements if isinstance(node, cst.List) else ()
+    return [
+        str(each.value.evaluated_value)
+        for each in elements
+        if isinstance(each.value, cst.SimpleString)
+    ]
+
+
+def _with_hint(node: cst.BaseExpression, hint: str, path: str) -> cst.Call:
+    call = node if isinstance(node, cst.Call) else cst.Call(node)
+    old = _hint(call, hint)
+    if isinstance(old, cst.List):
+        if path in _texts(old):
+            return call
+        longer = old.with_changes(elements=[*old.elements, cst.Element(string(path))])
+        return call.with_deep_changes(old, elements=longer.elements)
+    arg = cst.Arg(
+        cst.List([cst.Element(string(path))]),
+        keyword=cst.Name(hint),
+        equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
+    )
+    at = next((i for i, each in enumerate(call.args) if each.star == "**"), len(call.args))
+    return with_arg(call, at, arg)

@@ -1,0 +1,290 @@
+"""Evaluates a queryset with ``async for``."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from async_guard.fix.checkout import Source
+from async_guard.fix.code import (
+    SYNC_TO_ASYNC,
+    awaited,
+    bare,
+    call,
+    called_name,
+    everything,
+    last_name,
+)
+from async_guard.fix.edit import Edit
+from async_guard.fix.locate import Place
+from async_guard.fix.queryset import queryset_of
+from async_guard.fix.refusal import Refused
+from async_guard.fix.scope import Binding, awaiting_function, bindings
+
+_LISTS = {"list": cst.ListComp, "set": cst.SetComp}
+_METHODS = {"len": "acount", "bool": "aexists"}
+_CONSUMERS = {
+    *("list", "tuple", "set", "frozenset", "dict", "sorted", "reversed", "enumerate", "iter"),
+    *("sum", "max", "min", "any", "all", "str", "repr", "print", "len", "bool", "zip", "map"),
+    *("filter", "deque", "Counter"),
+}
+_TAKING = {"join", "extend"}
+
+
+def async_iteration(place: Place) -> list[Edit]:
+    """Evaluate with ``async for`` what the hit evaluates, in the way it is written."""
+    source, node = place.source, place.node
+    if isinstance(node, cst.SimpleStatementLine):
+        return _returned(place, node)
+    function = awaiting_function(source, node)
+    node = _unpacked(source, node)
+    loop = source.parent(node)
+    if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node:
+        return [_loop(source, loop, node)]
+    if isinstance(node, cst.Call) and _is_consumer(node):
+        return _consumer(place, node)
+    if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
+        return _contains(source, node)
+    if isinstance(node, cst.Subscript):
+        return [_index(source, node)]
+    if isinstance(node, cst.BooleanOperation):  # what is tested first
+        node = node.left
+    if place.hit.access != "raw_sql" and _is_queryset(node) and _is_test(source, node):
+        return [Edit(source, node, lambda old: awaited(source, node, _asked(old, "aexists")))]
+    if _is_queryset(node) or isinstance(node, cst.Name):
+        return [_rows_in_place(source, node)]
+    raise Refused(
+        f"How {place.hit.text} evaluates a queryset in {function.name.value} is not sure."
+    )
+
+
+def rows(queryset: cst.BaseExpression, kind: type = cst.ListComp) -> cst.BaseExpression:
+    """Return ``[row async for row in queryset]``."""
+    loop = cst.CompFor(
+        cst.Name("row"),
+        _aiterator(bare(queryset)),
+        asynchronous=cst.Asynchronous(),
+    )
+    found: cst.BaseExpression = kind(cst.Name("row"), loop)
+    return found
+
+
+def _aiterator(queryset: cst.BaseExpression) -> cst.BaseExpression:
+    """``books.iterator()`` → ``books.aiterator()``."""
+    match queryset:
+        case cst.Call(func=cst.Attribute(attr=cst.Name(value="iterator")) as method):
+            return queryset.with_changes(func=method.with_changes(attr=cst.Name("aiterator")))
+    return queryset
+
+
+def _is_consumer(node: cst.Call) -> bool:
+    names = _CONSUMERS if isinstance(node.func, cst.Name) else _TAKING
+    return called_name(node) in names
+
+
+def _unpacked(source: Source, node: cst.CSTNode) -> cst.CSTNode:
+    """Return ``books`` for the target of ``first, second = books``."""
+    target = source.parent(node)
+    if isinstance(node, cst.Tuple | cst.List) and isinstance(target, cst.AssignTarget):
+        statement = source.parent(target)
+        assert isinstance(statement, cst.Assign)
+        return statement.value
+    return node
+
+
+def meant_iterable(place: Place) -> cst.CSTNode:
+    """Return the iterable that was meant: CPython names the first of a comprehension's loops."""
+    node = place.node
+    loop = place.source.parent(node)
+    if not isinstance(loop, cst.CompFor) or loop.iter is not node or loop.inner_for_in is None:
+        return node
+    loops = [loop]
+    while (inner := loops[-1].inner_for_in) is not None:
+        loops.append(inner)
+    found = [each.iter for each in loops if _is_of(place, each.iter)]
+    if len(found) != 1:
+        raise Refused("Which loop of the comprehension asked the database is not sure.")
+    return found[0]
+
+
+def _is_of(place: Place, iterable: cst.BaseExpression) -> bool:
+    """Tell whether an iterable is of the relation, or the model, that was asked for."""
+    if place.hit.relation is not None:
+        names = [last_name(each) for each in everything(iterable)]
+        return place.hit.orm_field in names
+    model = (place.hit.orm_model or "").rsplit(".", 1)[-1]
+    try:
+        return queryset_of(place.source, iterable).model == model
+    except Refused:
+        return False
+
+
+# --- loops -------------------------------------------------------------------------------------
+
+
+def _loop(source: Source, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
+    if isinstance(loop, cst.CompFor) and _is_in_generator(source, loop):
+        raise Refused("It is in a generator expression, which cannot await for who reads it.")
+    if _may_be_a_list(source, node):
+        return _in_thread(source, node)
+
+    def change(updated: cst.For | cst.CompFor) -> cst.CSTNode:
+        return updated.with_changes(asynchronous=cst.Asynchronous(), iter=_aiterator(updated.iter))
+
+    return Edit(source, loop, change, ("async",))
+
+
+def _is_in_generator(source: Source, loop: cst.CompFor) -> bool:
+    parent = source.parent(loop)
+    while isinstance(parent, cst.CompFor):
+        parent = source.parent(parent)
+    return isinstance(parent, cst.GeneratorExp)
+
+
+def _may_be_a_list(source: Source, node: cst.CSTNode) -> bool:
+    """Tell whether it may be a list on another way, which ``async for`` refuses."""
+    if not isinstance(node, cst.Name):
+        return not _is_queryset(node)
+    found = bindings(source, node)
+    return not found or not all(_binds_queryset(source, each) for each in found)
+
+
+def _binds_queryset(source: Source, binding: Binding) -> bool:
+    value = binding.value
+    if binding.is_element or value is None:
+        return False
+    if isinstance(value, cst.Name):
+        return not _may_be_a_list(source, value)
+    return _is_queryset(value)
+
+
+_NO_QUERYSET = {"list", "tuple", "set", "sorted", "dict", "reversed", "sync_to_async"}
+
+
+def _is_queryset(node: cst.CSTNode | None) -> bool:
+    """Tell whether *node* reads like a queryset: a chain of methods, or a part of one."""
+    match node:
+        case cst.Subscript(value=value):
+            return _is_queryset(value)
+        case cst.Call(func=cst.Attribute(value=value)):
+            return not isinstance(value, cst.SimpleString)
+        case cst.Call(func=cst.Call()):
+            return False
+    return False
+
+
+def _in_thread(source: Source, node: cst.CSTNode) -> Edit:
+    """``for x in books`` → ``for x in await sync_to_async(list)(books)``: right for lists, too."""
+
+    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
+        return awaited(source, node, call(call("sync_to_async", cst.Name("list")), bare(updated)))
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
+
+
+# --- calls and operators -----------------------------------------------------------------------
+
+
+def _consumer(place: Place, node: cst.Call) -> list[Edit]:
+    source, name = place.source, called_name(node) or ""
+    at = _queryset_argument(place, node)
+    argument = node.args[at]
+    if _may_be_a_list(source, argument.value):
+        edit = _in_thread(source, argument.value)
+        return [edit if name != "list" or len(node.args) > 1 else _list_in_thread(source, node)]
+    if isinstance(node.func, cst.Name) and name in _LISTS and len(node.args) == 1:
+        kind = _LISTS[name]
+        return [Edit(source, node, lambda old: _kept(old, rows(old.args[0].value, kind)))]
+    method = _METHODS.get(name)
+    if method and place.hit.access != "raw_sql" and not isinstance(argument.value, cst.Name):
+        return [Edit(source, node, lambda old: awaited(source, node, _counted(old, method)))]
+    return [Edit(source, argument.value, rows)]
+
+
+def _list_in_thread(source: Source, node: cst.Call) -> Edit:
+    def change(updated: cst.Call) -> cst.BaseExpression:
+        moved = updated.with_changes(func=call("sync_to_async", updated.func))
+        return awaited(source, node, moved)
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
+
+
+def _kept(old: cst.BaseExpression, new: cst.BaseExpression) -> cst.BaseExpression:
+    """Return *new* with the parentheses of *old*."""
+    return new.with_changes(lpar=old.lpar, rpar=old.rpar) if old.lpar else new
+
+
+def _counted(old: cst.Call, method: str) -> cst.Call:
+    return _asked(old.args[0].value, method).with_changes(lpar=old.lpar, rpar=old.rpar)
+
+
+def _asked(queryset: cst.BaseExpression, method: str) -> cst.Call:
+    """Return ``queryset.aexists()``: the rows have no name, so nobody needs them later."""
+    asked = cst.Call(cst.Attribute(queryset.with_changes(lpar=[], rpar=[]), cst.Name(method)))
+    return asked.with_changes(lpar=queryset.lpar, rpar=queryset.rpar)
+
+
+def _is_test(source: Source, node: cst.CSTNode) -> bool:
+    match source.parent(node):
+        case cst.If(test=test) | cst.While(test=test) | cst.IfExp(test=test):
+            return test is node
+        case cst.UnaryOperation(operator=cst.Not()):
+            return True
+    return False
+
+
+def _queryset_argument(place: Place, node: cst.Call) -> int:
+    """Return the index of the argument that is the queryset."""
+    plain = [i for i, arg in enumerate(node.args) if arg.keyword is None and not arg.star]
+    if len(plain) == 1:
+        if isinstance(node.args[plain[0]].value, cst.GeneratorExp):
+            raise Refused("It is in a generator expression, which cannot await for who reads it.")
+        return plain[0]
+    found = [i for i in plain if _is_queryset(node.args[i].value)]
+    if len(found) != 1:
+        raise Refused(f"Which argument of {place.hit.text} is the queryset is not sure.")
+    return found[0]
+
+
+def _contains(source: Source, node: cst.Comparison) -> list[Edit]:
+    target = node.comparisons[0]
+    if not isinstance(target.operator, cst.In | cst.NotIn):
+        raise Refused("What this comparison evaluates is not sure.")
+    return [_rows_in_place(source, target.comparator)]
+
+
+def _rows_in_place(source: Source, node: cst.CSTNode) -> Edit:
+    if _may_be_a_list(source, node):
+        return _in_thread(source, node)
+    return Edit(source, node, rows)
+
+
+def _index(source: Source, node: cst.Subscript) -> Edit:
+    """``books[0]`` → ``[row async for row in books[0:1]][0]``: an IndexError stays one."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    if not isinstance(index, cst.Index) or not isinstance(index.value, cst.Integer):
+        raise Refused("Only an index that is a number can be told from a slice.")
+    number = index.value.evaluated_value
+
+    def change(updated: cst.Subscript) -> cst.BaseExpression:
+        part = cst.parse_expression(f"x[{number}:{number + 1}]")
+        assert isinstance(part, cst.Subscript)
+        found = rows(part.with_changes(value=updated.value))
+        first = cst.parse_expression("x[0]")
+        assert isinstance(first, cst.Subscript)
+        return first.with_changes(value=found, lpar=updated.lpar, rpar=updated.rpar)
+
+    return Edit(source, node, change)
+
+
+# --- what a function returned ------------------------------------------------------------------
+
+
+def _returned(place: Place, line: cst.SimpleStatementLine) -> list[Edit]:
+    """``return books`` → ``return [row async for row in books]``, where the framework iterated."""
+    awaiting_function(place.source, line)
+    statement = line.body[0]
+    if place.hit.access != "queryset" or not isinstance(statement, cst.Return):
+        raise Refused("What was returned was evaluated by the framework, not in a line of code.")
+    if statement.value is None or not _is_queryset(statement.value):
+        raise Refused("Whether a queryset is returned here is not sure.")
+    return [Edit(place.source, statement.value, lambda old: _kept(old, rows(old)))]

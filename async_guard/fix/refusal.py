@@ -1,0 +1,21 @@
+"""Why a hit is left alone, in one sentence."""
+
+from __future__ import annotations
+
+from async_guard.errors import AsyncGuardError
+
+
+class Refused(AsyncGuardError):
+    """This hit is not fixed; the message is the sentence that says why."""
+
+
+class Done(Refused):
+    """What would fix it is there already: nothing else is tried."""
+
+
+class SyncFunction(Refused):
+    """It is in a sync function, whose callers could move the whole call to a thread."""
+
+
+class NotHere(Refused):
+    """This rewrite is not for such code; what another one says is the better reason."""

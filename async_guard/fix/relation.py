@@ -1,0 +1,150 @@
+"""Has a relation or a column loaded with the object that it is read from."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from async_guard.fix.code import called_name, everything
+from async_guard.fix.edit import Edit
+from async_guard.fix.field import hinted_field
+from async_guard.fix.locate import Place
+from async_guard.fix.queryset import Queryset, loading, loading_column, queryset_of
+from async_guard.fix.refusal import Done, Refused
+from async_guard.fix.resolver import has_optimizer, is_django_type, parent_querysets, resolver_of
+from async_guard.fix.scope import bindings, enclosing_function
+
+_WRITES = {
+    *("create", "get_or_create", "update_or_create", "bulk_create", "bulk_update", "update"),
+    *("save", "delete", "add", "set", "remove", "clear"),
+}
+_MANY = {"related_manager", "many_to_many", "generic_relation"}
+
+
+def from_local(place: Place) -> list[Edit]:
+    """Change the queryset of the same function that the object was loaded by."""
+    root, path = _path(place)
+    queryset = queryset_of(place.source, root)
+    if place.hit.access in _MANY and _writes(place):
+        raise Refused("The function writes as well: what was prefetched could be out of date.")
+    return _loaded(place, queryset, path)
+
+
+def _writes(place: Place) -> bool:
+    function = enclosing_function(place.source, place.node)
+    names = (called_name(each) for each in everything(function.body)) if function else ()
+    return any(name and {name, name[1:]} & _WRITES for name in names)
+
+
+def from_parent(place: Place) -> list[Edit]:
+    """Change the querysets of the resolvers that produced the object of a GraphQL field."""
+    path = _field_path(place)
+    if not place.parents:
+        raise Refused("Which GraphQL field loaded the object is not in the log.")
+    edits: list[Edit] = []
+    done = None
+    for field in place.parents:
+        for queryset in parent_querysets(place, field):
+            try:
+                edits += _loaded(place, queryset, path)
+            except Done as found:
+                done = found
+    if not edits and done is not None:
+        raise done
+    return edits
+
+
+def from_parents_that_show(place: Place) -> list[Edit]:
+    """Do the same where it can be seen; the rest of the fix does not depend on it."""
+    edits: list[Edit] = []
+    for field in place.parents:
+        try:
+            found = parent_querysets(place, field)
+            edits += [e for each in found for e in _loaded(place, each, _field_path(place))]
+        except Refused:
+            continue
+    return edits
+
+
+def from_hint(place: Place) -> list[Edit]:
+    """Tell the query optimizer what the resolver of a Django type needs."""
+    _, path = _resolver_path(place)
+    if not is_django_type(place.source, resolver_of(place)):
+        raise Refused("The field is not one of a strawberry_django type.")
+    if not has_optimizer(place.checkout):
+        raise Refused("No DjangoOptimizerExtension reads the hints of the field.")
+    return hinted_field(place, hint_of(place), "__".join(path))
+
+
+def hint_of(place: Place) -> str:
+    if place.hit.access == "deferred_field":
+        return "only"
+    return "prefetch_related" if place.hit.access in _MANY else "select_related"
+
+
+def _loaded(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
+    wanted = (place.hit.orm_model or "").rsplit(".", 1)[-1]
+    if len(path) == 1 and queryset.model and queryset.model != wanted:
+        raise Refused(f"The rows are of {queryset.model}, not of {wanted}.")
+    if place.hit.access == "deferred_field":
+        return loading_column(queryset, "__".join(path))
+    return loading(queryset, hint_of(place), "__".join(path))
+
+
+# --- from which object, along which path -------------------------------------------------------
+
+
+def _path(place: Place) -> tuple[cst.BaseExpression, list[str]]:
+    """Return ``film`` and ``["director", "studio"]`` for ``film.director.studio``."""
+    node, names = _read(place.node), list[str]()
+    while isinstance(node, cst.Attribute):
+        names.insert(0, node.attr.value)
+        node = node.value
+    if not names or names[-1] != place.hit.orm_field or not isinstance(node, cst.Name | cst.Await):
+        raise Refused("Which object the relation was read from is not sure.")
+    return node, names
+
+
+def _read(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """Return the attribute that was read: ``x.tags`` of ``list(x.tags.all())``."""
+    match node:
+        case cst.Call(func=cst.Name(value="hasattr" | "getattr"), args=[first, second, *_]):
+            if isinstance(second.value, cst.SimpleString):
+                return cst.Attribute(first.value, cst.Name(str(second.value.evaluated_value)))
+        case cst.Call(func=cst.Name(), args=[first, *_]):
+            return _read(first.value)
+        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value="all"))):
+            return _read(inner)
+        case cst.Attribute():
+            return node
+    return None
+
+
+def _resolver_path(place: Place) -> tuple[cst.Name, list[str]]:
+    """Return the path from the first parameter of the resolver, its source object."""
+    function = resolver_of(place)
+    root, path = _path(place)
+    parameters = (*function.params.posonly_params, *function.params.params)
+    names = [each.name.value for each in parameters]
+    if (
+        not isinstance(root, cst.Name)
+        or not names
+        or root.value not in (names[0], "root", "parent")
+        or root.value not in names
+    ):
+        raise Refused("What the relation was read from is not the object of the field.")
+    if len(bindings(place.source, root)) > 1:
+        raise Refused(f"{root.value} is bound more than once.")
+    return root, path
+
+
+def _field_path(place: Place) -> list[str]:
+    if not place.hit.on_stack:
+        if not place.hit.orm_field or not place.hit.graphql_field:
+            raise Refused("What was read is not the relation of a GraphQL field.")
+        return [place.hit.orm_field]
+    return _resolver_path(place)[1]
+
+
+def path_in_resolver(place: Place) -> str:
+    """Return ``director__studio`` for ``self.director.studio`` in a resolver."""
+    return "__".join(_resolver_path(place)[1])

@@ -1,0 +1,168 @@
+"""Querysets that async functions evaluate, in every way that it is written."""
+
+from django.contrib.auth.models import User
+
+from tests.testapp import models
+from tests.testapp.models import Film, Genre, Membership
+
+
+async def for_statement():
+    titles = []
+    for film in Film.objects.order_by("pk"):  # all of them
+        titles.append(film.title)
+    else:
+        titles.append("end")
+    return titles
+
+
+async def over_several_lines():
+    titles = []
+    for film in (
+        Film.objects
+        # by age
+        .order_by("pk").filter(title__contains="a")
+    ):
+        titles.append(film.title)
+    return titles
+
+
+async def comprehensions():
+    a = [film.title for film in Film.objects.order_by("pk") if film.title != "Film 1"]
+    b = {film.pk: film.title for film in Film.objects.order_by("pk")}
+    c = {film.title for film in Film.objects.order_by("pk")}
+    return a, list(b.values()), sorted(c)
+
+
+async def nested_comprehension():
+    films = [film async for film in Film.objects.order_by("pk")]
+    return [(film.title, genre.name) for film in films for genre in film.genres.all()]
+
+
+async def consumers():
+    films = Film.objects.order_by("pk")
+    first = list(films)
+    second = len(Film.objects.all())
+    third = sorted(Film.objects.all(), key=lambda film: film.title)
+    fourth = tuple(Film.objects.values_list("title", flat=True).order_by("pk"))
+    fifth = ", ".join(Genre.objects.values_list("name", flat=True))
+    sixth = [index for index, film in enumerate(Film.objects.iterator())]
+    return len(first), second, [film.title for film in third], fourth, fifth, sixth
+
+
+async def truth():
+    found = []
+    if Film.objects.filter(title="Stalker"):
+        found.append("yes")
+    if not Film.objects.filter(title="Solaris"):
+        found.append("no")
+    some = Film.objects.filter(title="Stalker") or ["nothing"]
+    return found, [film.title for film in some]
+
+
+async def named_truth():
+    films = Film.objects.order_by("pk")
+    if films:
+        return [film.title for film in films]
+    return "none"
+
+
+async def index_and_membership():
+    films = Film.objects.order_by("pk")
+    first = films[0]
+    last = Film.objects.order_by("-pk")[0].title
+    return first.title, last, first in Film.objects.all(), first not in Film.objects.all()
+
+
+async def index_error():
+    try:
+        return Film.objects.filter(title="none")[0]
+    except IndexError:
+        return "no such film"
+
+
+async def sliced():
+    return [film.title for film in Film.objects.order_by("pk")[:2]]
+
+
+async def rows_or_list(found=None):
+    films = Film.objects.order_by("pk") if found is None else []
+    return [film.title for film in films]
+
+
+async def raw_rows():
+    return [film.title for film in Film.objects.raw("SELECT * FROM testapp_film ORDER BY id")]
+
+
+async def unpacked():
+    first, *rest = Film.objects.order_by("pk")
+    return first.title, len(rest)
+
+
+async def relation_in_a_loop():
+    names = []
+    async for film in models.Film.objects.order_by("pk"):
+        names.append((film.title, film.director.name))
+    return names
+
+
+async def two_relations_of_one_queryset():
+    film = await Film.objects.aget(title="Stalker")
+    return film.director.name, film.curator.username, [genre.name for genre in film.genres.all()]
+
+
+async def relation_of_a_relation():
+    film = await Film.objects.aget(title="Stalker")
+    return film.director.studio.name
+
+
+async def relation_after_steps(all_of_them=True):
+    films = Film.objects.order_by("pk")
+    if all_of_them:
+        films = films.filter(pk__gt=0)
+    film = await films.afirst()
+    return film.director.name
+
+
+async def reverse_one_to_one():
+    user = await User.objects.aget(username="ada")
+    return user.membership.motto
+
+
+async def has_one_to_one():
+    user = await User.objects.aget(username="ada")
+    return hasattr(user, "membership")
+
+
+async def relation_of_a_parameter(film=None):
+    if film is None:
+        film = await Film.objects.aget(title="Stalker")
+    return film.director.name
+
+
+async def inline():
+    return (await Film.objects.aget(title="Stalker")).director.name
+
+
+async def column():
+    film = await Film.objects.only("title").aget(title="Stalker")
+    return film.title, film.synopsis, film.ticket_price
+
+
+async def deferred_column():
+    film = await Film.objects.defer("synopsis", "ticket_price").aget(title="Stalker")
+    return film.synopsis
+
+
+async def generic_relation():
+    film = await Film.objects.aget(title="Stalker")
+    return [note.text for note in film.notes.all()]
+
+
+async def narrowed_relation():
+    film = await Film.objects.aget(title="Stalker")
+    return [review.text for review in film.reviews.filter(stars=5)]
+
+
+async def favourite():
+    member = await Membership.objects.aget(user__username="ada")
+    return member.favourite and member.favourite.title

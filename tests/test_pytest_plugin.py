@@ -1,0 +1,356 @@
+"""The pytest plugin, in projects of its own, each run by a pytest of its own."""
+
+import json
+
+import pytest
+
+SETTINGS = """
+SECRET_KEY = "only for tests"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "async_guard"]
+ASYNC_GUARD = {"ENABLED": False}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+"""
+INI = """
+[pytest]
+DJANGO_SETTINGS_MODULE = site_settings
+pythonpath = .
+asyncio_default_fixture_loop_scope = function
+async_guard_baseline = known.json
+"""
+CODE = """
+from django.contrib.auth.models import Group, User
+
+
+async def swallow():
+    try:
+        list(Group.objects.all())
+    except Exception:
+        pass
+
+
+async def swallow_users():
+    try:
+        User.objects.count()
+    except Exception:
+        pass
+
+
+async def fine():
+    return await Group.objects.acount()
+"""
+TESTS = """
+import pytest
+
+from views import fine, swallow, swallow_users
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+
+async def test_swallows():
+    await swallow()
+
+
+async def test_fine():
+    await fine()
+"""
+
+
+@pytest.fixture
+def project(pytester):
+    pytester.makepyfile(site_settings=SETTINGS, views=CODE, test_it=TESTS)
+    pytester.makeini(INI)
+    pytester.plugins.clear()
+    return pytester
+
+
+def run(project, *args):
+    return project.runpytest_subprocess("-p", "no:randomly", "-p", "no:cacheprovider", *args)
+
+
+def known(project):
+    return json.loads((project.path / "known.json").read_text())
+
+
+def test_off(project):
+    """
+    Nobody who has not asked for it notices that the plugin is there.
+    """
+    result = run(project)
+
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*async_guard*fingerprint*")
+    result.stdout.no_fnmatch_line("*= async_guard =*")
+
+
+def test_warn(project):
+    """
+    With warn a hit is told with its test, and nothing fails.
+    """
+    result = run(project, "--async-guard=warn")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*= async_guard =*",
+            "* ×1 views.swallow evaluated a Group queryset*",
+            "    *::test_swallows",
+        ]
+    )
+
+
+def test_fail(project):
+    """
+    With fail a test with a hit fails, also where the exception was swallowed; others do not.
+    """
+    result = run(project, "--async-guard=fail")
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "The test accessed the database while the event loop runs:",
+            "1 × * views.swallow evaluated a Group queryset*",
+        ]
+    )
+
+
+def test_random_order_of_several(project):
+    """
+    In whatever order, the hits are those of their test.
+    """
+    project.makepyfile(
+        test_it=TESTS + "\n\nasync def test_users():\n    await swallow_users()\n"
+        "    await swallow_users()\n"
+    )
+
+    for seed in ("1", "2", "3"):
+        result = project.runpytest_subprocess(
+            "--async-guard=fail", "-p", "no:cacheprovider", f"--randomly-seed={seed}"
+        )
+        result.assert_outcomes(passed=1, failed=2)
+        result.stdout.fnmatch_lines(["2 × * views.swallow_users called User.count*"])
+
+
+def test_fixtures(project):
+    """
+    A hit in a fixture's set-up fails the test, one in its end is an error of the test.
+    """
+    project.makepyfile(
+        test_it="""
+        import pytest
+        import pytest_asyncio
+
+        from views import fine, swallow, swallow_users
+
+        pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+        @pytest_asyncio.fixture
+        async def before():
+            await swallow()
+
+        @pytest_asyncio.fixture
+        async def after():
+            yield
+            await swallow_users()
+
+        async def test_before(before):
+            pass
+
+        async def test_after(after):
+            pass
+        """
+    )
+
+    result = run(project, "--async-guard=fail")
+
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+
+
+def test_failing_test(project):
+    """
+    A test that fails anyway keeps its own failure; its hits are listed.
+    """
+    project.makepyfile(
+        test_it=TESTS.replace("await swallow()", "await swallow()\n    assert 1 == 2")
+    )
+
+    result = run(project, "--async-guard=fail")
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*assert 1 == 2*", "* ×1 views.swallow evaluated*"])
+
+
+@pytest.mark.parametrize("pattern", ["views.swallow", "auth.Group", "AG106", "views.py:*"])
+def test_allow(pattern, project):
+    """
+    What the marker allows fails nothing.
+    """
+    marker = f"@pytest.mark.async_guard(allow=[{pattern!r}])\nasync def test_swallows"
+    project.makepyfile(test_it=TESTS.replace("async def test_swallows", marker))
+
+    result = run(project, "--async-guard=fail", "--strict-markers")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*Allowed, but not hit*")
+
+
+def test_unused_allowance(project):
+    """
+    What is allowed and never hit is told, but not where only some tests have run, or one failed.
+    """
+    marker = "@pytest.mark.async_guard(allow=['no.such'])\nasync def test_fine"
+    project.makepyfile(test_it=TESTS.replace("async def test_fine", marker))
+    said = "Allowed, but not hit: 'no.such' in test_it.py::test_fine"
+
+    run(project, "--async-guard=warn").stdout.fnmatch_lines([said])
+    run(project, "--async-guard=warn", "-n2").stdout.fnmatch_lines([said])
+    for args in (["-k", "fine"], ["test_it.py"], ["--async-guard=fail"], ["-x", "-m", "asyncio"]):
+        run(project, "--async-guard=warn", *args).stdout.no_fnmatch_line(said)
+
+
+def test_baseline(project):
+    """
+    What the baseline knows fails nothing; what is new does, and what is gone is told.
+    """
+    written = run(project, "--async-guard-update-baseline")
+    again = run(project, "--async-guard=fail")
+    [[fingerprint, words], _] = known(project).items()
+    project.makepyfile(views=CODE.replace("list(Group.objects.all())", "Group.objects.count()"))
+    new = run(project, "--async-guard=fail")
+    project.makepyfile(test_it=TESTS.replace("await swallow()", "await fine()"))
+    gone = run(project, "--async-guard=fail")
+
+    written.assert_outcomes(passed=2)
+    again.assert_outcomes(passed=2)
+    assert words == "AG106 views.swallow: list(Group.objects.all())"
+    new.assert_outcomes(passed=1, failed=1)
+    gone.assert_outcomes(passed=2)
+    gone.stdout.fnmatch_lines([f"Known, but not hit any more: {fingerprint} {words}"])
+
+
+def test_baseline_of_some_tests(project):
+    """
+    A run of some tests adds to the baseline; a full one says what it is.
+    """
+    project.makepyfile(test_it=TESTS + "\n\nasync def test_users():\n    await swallow_users()\n")
+
+    run(project, "--async-guard-update-baseline", "-k", "users")
+    first = known(project)
+    run(project, "--async-guard-update-baseline", "-k", "swallows")
+    both = known(project)
+    project.makepyfile(test_it=TESTS)
+    run(project, "--async-guard-update-baseline")
+
+    assert [len(first), len(both), len(known(project))] == [2, 3, 2]
+    assert list(both)[-1] == "version"
+
+
+def test_broken_baseline(project):
+    """
+    A baseline that is none is wrong use, in one sentence.
+    """
+    (project.path / "known.json").write_text("[]")
+
+    result = run(project, "--async-guard=fail")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*known.json is no baseline of version 1.*"])
+
+
+def test_update_without_a_baseline(project):
+    """
+    So is an update of no baseline.
+    """
+    project.makeini(INI.replace("async_guard_baseline = known.json", ""))
+
+    assert run(project, "--async-guard-update-baseline").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_xdist(project):
+    """
+    The hits of all workers come together, in the list and in the baseline.
+    """
+    project.makepyfile(test_it=TESTS + "\n\nasync def test_users():\n    await swallow_users()\n")
+
+    result = run(project, "-n2", "--async-guard=fail")
+    run(project, "-n2", "--async-guard-update-baseline")
+
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines_random(
+        ["* ×1 views.swallow evaluated*", "* ×1 views.swallow_users called*", "    *::test_users"]
+    )
+    assert len(known(project)) == 3
+    run(project, "-n2", "--async-guard=fail").assert_outcomes(passed=3)
+
+
+def test_anyio(project):
+    """
+    Tests that anyio runs are watched, too.
+    """
+    project.makepyfile(
+        test_it="""
+        import pytest
+
+        from views import swallow
+
+        @pytest.mark.anyio
+        @pytest.mark.django_db(transaction=True)
+        async def test_swallows():
+            await swallow()
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+        """
+    )
+
+    run(project, "--async-guard=fail", "-p", "no:asyncio").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("mode", ["off", "warn"])
+def test_hits_of_a_test(mode, project):
+    """
+    The fixture has the hits so far, whether the plugin is on or off.
+    """
+    project.makepyfile(
+        test_it="""
+        import pytest
+
+        from views import swallow
+
+        @pytest.mark.asyncio
+        @pytest.mark.django_db(transaction=True)
+        async def test_swallows(async_guard_hits):
+            assert async_guard_hits == []
+            await swallow()
+            assert [hit.outcome for hit in async_guard_hits] == ["swallowed"]
+            assert len(async_guard_hits) == 1
+        """
+    )
+
+    run(project, f"--async-guard={mode}").assert_outcomes(passed=1)
+
+
+def test_without_django(pytester):
+    """
+    A project without Django's settings is not disturbed.
+    """
+    pytester.makepyfile("def test_it():\n    pass\n")
+
+    result = run(pytester, "--async-guard=fail", "-p", "no:django")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_light(pytester):
+    """
+    The plugin alone imports neither Django nor the guard.
+    """
+    pytester.makepyfile(
+        "import sys\n\n\ndef test_it():\n"
+        "    assert 'async_guard.pytest_plugin' in sys.modules\n"
+        "    assert not {'django.db', 'async_guard.guard'} & set(sys.modules)\n"
+    )
+
+    run(pytester, "-p", "no:django").assert_outcomes(passed=1)
