@@ -203,10 +203,10 @@ def _owner(filename: str) -> tuple[str | None, str | None]:
     for name, folder in _framework_paths.items():
         if filename.startswith(folder):
             return (FRAMEWORK if name in FRAMEWORKS else DEPENDENCY), name
-    if _library_paths and filename.startswith(_library_paths):
-        return DEPENDENCY, _package_below(filename, _library_paths)
     if (package := _installed_package(filename)) is not None:
         return DEPENDENCY, package
+    if _library_paths and filename.startswith(_library_paths):
+        return DEPENDENCY, _package_below(filename, _library_paths)
     if filename.startswith(_stdlib):
         return None, None
     if not os.path.isabs(filename) and not os.path.exists(filename):

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from async_guard.hit import package_version
 from async_guard.logs.failures import CommandFailed
 
-COMMANDS = ("report", "explain", "follow", "baseline", "export", "sql", "doctor")
+COMMANDS = ("report", "explain", "follow", "baseline", "fix", "export", "sql", "doctor")
 FINE, FOUND, FAILED = 0, 1, 2
 INTERRUPTED = 128 + signal.SIGINT
 

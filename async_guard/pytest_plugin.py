@@ -202,10 +202,10 @@ class Watch:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if self._updates and not self._is_worker and self._path is not None:
-            from async_guard.baseline import write_baseline
+            from async_guard.logs.baseline import Baseline, save_baseline
 
             kept = {} if self._is_full(exitstatus) else self._known
-            write_baseline(self._path, {**kept, **self._seen.words})
+            save_baseline(str(self._path), Baseline({**kept, **self._seen.words}))
 
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         lines = [*self._seen.lines(), *self._unused(exitstatus)]
@@ -322,11 +322,12 @@ def _baseline_path(config: pytest.Config) -> Path | None:
 
 
 def _read(path: Path | None) -> dict[str, str]:
-    if path is None:
+    if path is None or not path.exists():
         return {}
-    from async_guard.baseline import BaselineError, read_baseline
+    from async_guard.logs.baseline import load_baseline
+    from async_guard.logs.failures import CommandFailed
 
     try:
-        return read_baseline(path)
-    except BaselineError as error:
+        return dict(load_baseline(str(path)).known)
+    except CommandFailed as error:
         raise pytest.UsageError(str(error)) from error
