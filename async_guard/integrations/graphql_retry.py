@@ -66,17 +66,19 @@ class Fields:
         if not definition.is_async:
             plan = _plan(owner, name, field, definition, has_effects=owner in effects)
             if plan is not None:
-                yield field, "resolve", self._wrapper(plan)
+                yield field, "resolve", self._wrapper(plan, has_arguments=bool(field.args))
             return
         for permission in _sync_permissions(definition):
             plan = Plan(f"{owner.name}.{name}", permission.has_permission)
             attempt = functools.partial(self._rerunner.attempt_call, plan)
             yield permission, "has_permission", attempt
 
-    def _wrapper(self, plan: Plan) -> Callable[..., Any]:
+    def _wrapper(self, plan: Plan, *, has_arguments: bool) -> Callable[..., Any]:
+        """Return what is called for every field, so it does as little as it can."""
         rerunner, resolve, is_list = self._rerunner, plan.resolve, plan.is_list
+        settled = rerunner.settled
 
-        def resolved(source: Any, info: Any, **kwargs: Any) -> Any:
+        def resolved_with(source: Any, info: Any, **kwargs: Any) -> Any:
             if plan.route is not None:
                 answer = rerunner.routed(plan, plan.route, (source, info), kwargs)
                 if answer is not NOT_RETRIED:
@@ -89,17 +91,32 @@ class Fields:
             except Exception as error:
                 if watch.count == before:
                     raise
-                answer = rerunner.settle(plan, sys._getframe(), (source, info), kwargs, None, error)
-                if answer is NOT_RETRIED:
-                    raise
-                return answer
+                return settled(plan, sys._getframe(), (source, info), kwargs, None, error)
             if watch.count == before:
                 return result
-            answer = rerunner.settle(plan, sys._getframe(), (source, info), kwargs, result, None)
-            return result if answer is NOT_RETRIED else answer
+            return settled(plan, sys._getframe(), (source, info), kwargs, result, None)
 
-        watch.codes.add(resolved.__code__)
-        return functools.update_wrapper(resolved, resolve)
+        def resolved(source: Any, info: Any) -> Any:
+            if plan.route is not None:
+                answer = rerunner.routed(plan, plan.route, (source, info), {})
+                if answer is not NOT_RETRIED:
+                    return answer
+            before = watch.count
+            try:
+                result = resolve(source, info)
+                if is_list and type(result) is not list:
+                    result = evaluated(result)
+            except Exception as error:
+                if watch.count == before:
+                    raise
+                return settled(plan, sys._getframe(), (source, info), {}, None, error)
+            if watch.count == before:
+                return result
+            return settled(plan, sys._getframe(), (source, info), {}, result, None)
+
+        wrapper = resolved_with if has_arguments else resolved
+        watch.codes.add(wrapper.__code__)
+        return functools.update_wrapper(wrapper, resolve)
 
 
 def _sync_permissions(definition: Any) -> Iterator[Any]:

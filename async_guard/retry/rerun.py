@@ -95,32 +95,39 @@ class Rerunner:
         except Exception as error:
             if watch.count == before:
                 raise
-            answer = self.settle(plan, sys._getframe(), args, kwargs, None, error)
-            if answer is NOT_RETRIED:
-                raise
-            return answer
+            return self.settled(plan, sys._getframe(), args, kwargs, None, error)
         if watch.count == before:
             return result
-        answer = self.settle(plan, sys._getframe(), args, kwargs, result, None)
-        return result if answer is NOT_RETRIED else answer
+        return self.settled(plan, sys._getframe(), args, kwargs, result, None)
 
     # --- after a run in the loop -----------------------------------------------------------------
 
-    def settle(
-        self, plan: Plan, frame: FrameType, args: Any, kwargs: Any, result: Any, error: Any
+    def settled(
+        self,
+        plan: Plan,
+        frame: FrameType,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        error: BaseException | None,
     ) -> Any:
         """
         Decide what becomes of a call in which there were hits.
 
         Returns:
-            What is to be awaited, or ``NOT_RETRIED``.
+            What is to be awaited, or *result* where it is not run again.
+
+        Raises:
+            BaseException: *error*, where it is not run again.
         """
         attempt = Attempt(watch.claim(frame), result, error)
-        if not self._is_wanted(plan, attempt):
-            return NOT_RETRIED
-        first = attempt.hits[0]
-        self.learn(plan, first.problem, first.hit, first.cause)
-        return self._hops.submit(self._job(plan, args, kwargs, attempt, first.cause))
+        if self._is_wanted(plan, attempt):
+            first = attempt.hits[0]
+            self.learn(plan, first.problem, first.hit, first.cause)
+            return self._hops.submit(self._job(plan, args, kwargs, attempt, first.cause))
+        if error is not None:
+            raise error
+        return result
 
     def _is_wanted(self, plan: Plan, attempt: Attempt) -> bool:
         hits = attempt.hits
