@@ -4,7 +4,8 @@ import os
 
 import django
 
-RUN = os.environ.get("DJANGO_SUITE_RUN", "0")
+# What is no setting is in lower case: a test of Django's writes every setting into a file.
+run = os.environ.get("DJANGO_SUITE_RUN", "0")
 """Names the databases on a server, so that two runs do not share them."""
 
 
@@ -15,7 +16,7 @@ def postgres(alias: str) -> dict[str, object]:
         "USER": "postgres",
         "HOST": "127.0.0.1",
         "PORT": 5432,
-        "TEST": {"NAME": f"django_suite_{RUN}_{alias}"},
+        "TEST": {"NAME": f"django_suite_{run}_{alias}"},
     }
 
 
@@ -23,9 +24,8 @@ def sqlite(alias: str) -> dict[str, object]:
     return {"ENGINE": "django.db.backends.sqlite3"}  # in memory
 
 
-MAKERS = {"postgres": postgres, "sqlite": sqlite}
-DATABASE = os.environ.get("DJANGO_SUITE_DATABASE", "sqlite")
-DATABASES = {alias: MAKERS[DATABASE](alias) for alias in ("default", "other")}
+make = {"postgres": postgres, "sqlite": sqlite}[os.environ.get("DJANGO_SUITE_DATABASE", "sqlite")]
+DATABASES = {alias: make(alias) for alias in ("default", "other")}
 
 SECRET_KEY = "django_tests_secret_key"  # a test looks for it
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
