@@ -35,26 +35,26 @@ class Step(greenlet):
     To make a greenlet costs twenty times what a switch costs, so it serves again and again.
     """
 
-    drive: Driven
+    drive: Driven | None
     parent: greenlet
-    is_busy = False
-    """Something runs in it, though it may be suspended while the worker carries out its call."""
 
-    def run(self, resume: Any, *args: Any) -> None:
-        """Carry out call after call; ``switch`` returns the result and the exception of each."""
-        outcome: tuple[Any, BaseException | None] | None
+    def run(self, resume: Any, value: Any) -> None:
+        """
+        Carry out call after call.
+
+        ``switch`` returns, for each, the result and the exception, or a ``Call`` that the step
+        waits for in the middle of it.
+        """
         while True:
-            self.is_busy = True
             try:
-                outcome = resume(*args), None
+                outcome = resume(value), None
             except GreenletExit:  # nobody will ever go on with it
                 raise
             except BaseException as error:
-                outcome = None, error
-            self.is_busy = False
-            resume, args = None, ()  # nothing is kept alive by a step that waits
-            resume, *args = self.parent.switch(outcome)
-            outcome = None
+                outcome = None, error  # type: ignore[assignment]
+            resume = value = None  # nothing is kept alive by a step that waits
+            resume, value = self.parent.switch(outcome)
+            outcome = None  # type: ignore[assignment]
 
 
 class _Idle(threading.local):
@@ -111,7 +111,9 @@ class Driven(Coroutine[Any, Any, Any]):
         return self
 
     def __next__(self) -> Any:
-        return self.send(None)
+        if self._wait is None:
+            return self._begin(self._coro.send, None)
+        return self._wait_on(self._wait.send, None)
 
     def send(self, value: Any) -> Any:
         if self._wait is None:
@@ -146,7 +148,7 @@ class Driven(Coroutine[Any, Any, Any]):
         finally:
             self.is_refused = False
 
-    def _begin(self, *call: Any) -> Any:
+    def _begin(self, resume: Callable[[Any], Any], value: Any) -> Any:
         """Let a step run a function with its argument until it ends, or waits for the worker."""
         idle, current = _idle.steps, getcurrent()
         step = idle.pop() if idle else Step()
@@ -154,12 +156,15 @@ class Driven(Coroutine[Any, Any, Any]):
             step.parent = current
         step.drive = self
         step.gr_context = current.gr_context
-        self._step = step
-        return self._ended(step, step.switch(*call))
+        asked = step.switch(resume, value)
+        if type(asked) is Call:
+            self._step = step
+            return self._until_it_waits(step, asked)
+        return self._ended(step, asked)
 
-    def _ended(self, step: Step, asked: Any) -> Any:
-        """Return what the coroutine yields, once its step is over or the worker is busy for it."""
-        while step.is_busy:
+    def _until_it_waits(self, step: Step, asked: Any) -> Any:
+        """Have the worker carry out what the step asks for, as long as that is done at once."""
+        while type(asked) is Call:
             self._wait = asked.carry_out()
             try:
                 return self._wait.send(None)
@@ -170,15 +175,19 @@ class Driven(Coroutine[Any, Any, Any]):
                 self._wait = None
                 asked = step.throw(error)
         self._step = None
+        return self._ended(step, asked)
+
+    def _ended(self, step: Step, outcome: Any) -> Any:
+        """Return or raise what the step did, which is free for another coroutine now."""
         step.gr_context = None
-        step.drive = None  # type: ignore[assignment]
+        step.drive = None
         _idle.steps.append(step)
-        result, raised = asked
-        if raised is not None:
+        result, error = outcome
+        if error is not None:
             try:
-                raise raised
+                raise error
             finally:
-                del raised, asked  # its traceback leads here
+                error = outcome = None  # its traceback leads here
         if self.held:
             self.flow.awaited(self)
         return result
@@ -192,8 +201,8 @@ class Driven(Coroutine[Any, Any, Any]):
             self._wait = None
         except BaseException as error:
             self._wait = None
-            return self._ended(step, step.throw(error))
-        return self._ended(step, step.switch())
+            return self._until_it_waits(step, step.throw(error))
+        return self._until_it_waits(step, step.switch())
 
 
 def _close(coro: Any) -> None:
@@ -212,7 +221,8 @@ def _instance(kind: Any, value: Any, trace: Any) -> BaseException:
 def current_drive() -> Driven | None:
     """Return what runs now if it can wait for the worker, else None."""
     step = getcurrent()
-    return step.drive if type(step) is Step and not step.drive.is_refused else None
+    drive = step.drive if type(step) is Step else None
+    return None if drive is None or drive.is_refused else drive
 
 
 def is_resumable() -> bool:
@@ -238,7 +248,7 @@ def wait_for(call: Call) -> None:
         CancelledError: and whatever else is thrown into the task meanwhile.
     """
     step = getcurrent()
-    assert type(step) is Step
+    assert type(step) is Step and step.drive is not None
     if step.drive.is_closing:
         call.carry_out_blocking()
     else:
