@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, hits, instructions, memory, tables, workloads
+from benchmarks import contenders, hits, instructions, memory, retries, tables, workloads
 from benchmarks.contenders import CONTENDERS
 from benchmarks.race import Race
 from benchmarks.workloads import WORKLOADS, Workload
 
-HITS, MEMORY = "hits", "memory"
+HITS, MEMORY, RETRIES = "hits", "memory", "retries"
 PACKAGES = (
     "django",
     "strawberry-graphql",
@@ -36,9 +36,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=[*workloads.BY_NAME, HITS, MEMORY],
+        choices=[*workloads.BY_NAME, HITS, MEMORY, RETRIES],
         metavar="TABLE",
-        help=f"these workloads, or {HITS}, or {MEMORY}, and nothing else",
+        help=f"these workloads, or {HITS}, {MEMORY} or {RETRIES}, and nothing else",
     )
     parser.add_argument("--quick", action="store_true", help="a few minutes, and coarse")
     parser.add_argument("--rounds", type=int, help="of the ratios (default 30, quick 6)")
@@ -114,6 +114,8 @@ def _tables(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], obj
         yield HITS, partial(_hits, options)
     if options.only is None or MEMORY in options.only:
         yield MEMORY, partial(_memory, options)
+    if options.only is None or RETRIES in options.only:
+        yield RETRIES, partial(_retries, options)
 
 
 def _environment() -> dict[str, str]:
@@ -154,6 +156,17 @@ def _memory(options: argparse.Namespace) -> list[dict[str, Any]]:
         tables.memory_rows(growths), tables.MEMORY_LEGEND, tables.missed_memory(growths), options
     )
     return [asdict(growth) for growth in growths]
+
+
+def _retries(options: argparse.Namespace) -> list[dict[str, Any]]:
+    costs = list(retries.measure(options.rounds, _progress))
+    _print(
+        tables.retry_rows(costs),
+        tables.retry_legend(costs),
+        tables.missed_retries(costs),
+        options,
+    )
+    return [asdict(cost) for cost in costs]
 
 
 def _print(

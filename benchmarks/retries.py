@@ -22,6 +22,7 @@ from benchmarks.quartiles import quartiles
 from benchmarks.turn import collector_paused, pin_to_one_cpu
 
 Run = Callable[[], Awaitable[object]]
+COUNTED = ("queries", "hops", "bodies")
 Active = Callable[[], AbstractContextManager[None]]
 
 

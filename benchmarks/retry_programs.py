@@ -9,7 +9,7 @@ from unittest import mock
 
 import strawberry
 import strawberry_django
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db.models import QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -96,7 +96,8 @@ def query(text: str) -> Run:
 
 
 async def gets() -> None:
-    await driven(_gets())
+    async with ThreadSensitiveContext():  # as Django's ASGI handler opens one for each request
+        await driven(_gets())
 
 
 async def _gets() -> None:
@@ -105,8 +106,9 @@ async def _gets() -> None:
 
 
 async def agets() -> None:
-    for pk in range(1, AGETS + 1):
-        await Author.objects.aget(pk=pk)
+    async with ThreadSensitiveContext():
+        for pk in range(1, AGETS + 1):
+            await Author.objects.aget(pk=pk)
 
 
 @contextmanager

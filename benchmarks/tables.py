@@ -9,6 +9,8 @@ from benchmarks.contenders import BARE
 from benchmarks.hits import HitCost
 from benchmarks.memory import AIM_BYTES, Growth
 from benchmarks.race import Ratio
+from benchmarks.retries import COUNTED
+from benchmarks.retries import Cost as RetryCost
 
 Row = Sequence[str]
 APART = "*"
@@ -175,6 +177,47 @@ def missed_memory(growths: Sequence[Growth]) -> list[str]:
     bare, guarded = growths
     over = guarded.bytes - bare.bytes
     return [f"memory: {over:+,} bytes, aim {AIM_BYTES:,}"] if over > AIM_BYTES else []
+
+
+# --- retries -----------------------------------------------------------------------------------
+
+
+def retry_rows(costs: Sequence[RetryCost]) -> list[Row]:
+    """A row per pair: the ratio, its aim, and what is counted in a first and a later run."""
+    return [
+        ["CPU time over the hand fix", "median", "aim", "hand fix, ms", "first run", "later runs"],
+        *(
+            [
+                cost.name,
+                f"{cost.median:.2f} ({cost.lower:.2f}-{cost.upper:.2f})",
+                f"<= {cost.aim:.2f}",
+                f"{cost.theirs_ms:.1f}",
+                _retry_counts(cost, "first"),
+                _retry_counts(cost, "later"),
+            ]
+            for cost in costs
+        ),
+    ]
+
+
+def _retry_counts(cost: RetryCost, when: str) -> str:
+    queries, hops, bodies = (cost.counts[f"{when}_{name}"] for name in COUNTED)
+    return f"{queries} / {hops} / {bodies}"
+
+
+def retry_legend(costs: Sequence[RetryCost]) -> list[str]:
+    return [
+        *(f"{cost.name}: {cost.what}" for cost in costs),
+        "Runs: queries / hops to the worker thread / runs of the resolver's body.",
+    ]
+
+
+def missed_retries(costs: Sequence[RetryCost]) -> list[str]:
+    return [
+        f"{cost.name}: {cost.median:.2f}, aim {cost.aim:.2f}"
+        for cost in costs
+        if cost.median > cost.aim
+    ]
 
 
 # --- all of them -----------------------------------------------------------------------------
