@@ -9,7 +9,7 @@ ARGS ?=
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv test demo lint bench smoke matrix django-suite clean FORCE
+.PHONY: help venv test demo load lint bench smoke matrix django-suite clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(VENV)/.group-test ## all tests with coverage, or some: make test ARGS="-
 
 demo: $(VENV)/.group-example ## the example project: its failures, what is reported, its fixes
 	$(PY) example_project/demo.py
+
+load: $(VENV)/.group-test ## the example project under load, on PostgreSQL; shorter: make load ARGS=--short
+	$(PY) -m tests.load $(ARGS)
 
 lint: $(VENV)/.group-test $(VENV)/.group-lint ## ruff, ruff format, mypy
 	$(PY) -m ruff check .

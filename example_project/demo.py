@@ -256,6 +256,7 @@ class Site:
     """The example project with a database and a log of its own, in *folder*."""
 
     folder: Path
+    application: str = "config.asgi:application"
 
     @property
     def database(self) -> Path:
@@ -301,7 +302,7 @@ class Site:
         options = ["--workers", "2", "--host", "127.0.0.1", "--port", str(port)]
         with self.server_log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "config.asgi:application", *options],
+                [sys.executable, "-m", "uvicorn", self.application, *options],
                 env=self.environment(),
                 cwd=HERE,
                 stdout=output,
