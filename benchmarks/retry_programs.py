@@ -10,8 +10,8 @@ from unittest import mock
 import strawberry
 import strawberry_django
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
-from django.db.models.sql.compiler import SQLCompiler
 
 from async_guard.integrations.strawberry import AsyncGuardExtension
 from async_guard.retry.resume import driven
@@ -115,11 +115,11 @@ async def agets() -> None:
 def counted() -> Iterator[dict[str, int]]:
     """Count queries, hops to the worker, and runs of the resolver's body."""
     counts = {"queries": 0, "hops": 0, "bodies": 0}
-    execute_sql, call = SQLCompiler.execute_sql, SyncToAsync.__call__
+    execute, call = CursorWrapper.execute, SyncToAsync.__call__
 
     def counting_query(*args: Any, **kwargs: Any) -> Any:
         counts["queries"] += 1
-        return execute_sql(*args, **kwargs)
+        return execute(*args, **kwargs)
 
     async def counting_hop(*args: Any, **kwargs: Any) -> Any:
         counts["hops"] += 1
@@ -127,7 +127,7 @@ def counted() -> Iterator[dict[str, int]]:
 
     RUNS["bodies"] = 0
     with (
-        mock.patch.object(SQLCompiler, "execute_sql", counting_query),
+        mock.patch.object(CursorWrapper, "execute", counting_query),
         mock.patch.object(SyncToAsync, "__call__", counting_hop),
     ):
         yield counts

@@ -32,26 +32,39 @@ class Job:
         "call",
         "context",
         "ended",
+        "error",
+        "first",
         "future",
+        "is_done",
         "relation",
+        "result",
+        "route",
         "since",
-        "source",
     )
 
     def __init__(
         self,
-        call: Callable[[], Any],
+        call: tuple[Any, ...],
         ended: Callable[[Job, Hop], None],
         *,
-        source: Any = None,
         relation: str | None = None,
+        first: Any = None,
+        route: Any = None,
     ) -> None:
-        self.context = contextvars.copy_context()
-        self.call = Call(call)
+        self.call = call
+        """A function and its arguments: a plan, those of its call, and its keywords."""
         self.ended = ended
         """Called in the loop with the job and the hop that carried it out; settles the future."""
-        self.source = source
         self.relation = relation
+        """What is loaded for the sources of all jobs at once."""
+        self.first = first
+        """The run in the loop that it is for."""
+        self.route = route
+        """What sent it here without one."""
+        self.context = contextvars.copy_context()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
         self.batched = False
         self.since = time.perf_counter()
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -59,16 +72,25 @@ class Job:
     def __await__(self) -> Generator[Any, Any, Any]:
         result = yield from self.future.__await__()
         restore(self.context)
+        if hasattr(result, "__await__"):  # a synchronous function may give an awaitable
+            result = yield from result.__await__()
         return result
 
-    def took_s(self) -> float:
-        """Return the seconds since it was submitted."""
-        return time.perf_counter() - self.since
+    @property
+    def source(self) -> Any:
+        """The object that the call is about."""
+        arguments = self.call[2]
+        return arguments[0] if arguments else None
 
     def run(self) -> None:
-        """Carry out the call in its own context. Called in the worker thread."""
-        if not self.future.cancelled():
-            self.context.run(self.call.run)
+        """Carry out the call in its own context. Called in the worker thread; never raises."""
+        if self.future.cancelled():
+            return
+        try:
+            self.result = self.context.run(*self.call)
+        except BaseException as error:
+            self.error = error
+        self.is_done = True
 
 
 def restore(context: contextvars.Context) -> None:
@@ -90,15 +112,8 @@ class Hop:
         self.done = 0
         self.queries = 0
         self._batching = batching
-        self._to_tell: dict[Any, list[Any]] = {}
-
-    def tell_later(self, key: Any, tell: Callable[[int], None]) -> None:
-        """Have *tell* called once, with how many jobs asked for it."""
-        self._to_tell.setdefault(key, [tell, 0])[1] += 1
-
-    def tell(self) -> None:
-        for tell, times in self._to_tell.values():
-            tell(times)
+        self.routed: dict[Any, list[Job]] = {}
+        """The jobs that a route sent here, by route and outcome: they are told together."""
 
     def run(self) -> None:
         """Carry out the jobs, or as many as there is time for. Called in the worker thread."""
@@ -127,10 +142,13 @@ class Hops:
         self._most = most
         self._batching = batching
         self._waiting: dict[Any, list[Job]] = {}
+        self._length = 0
+        self.on_end: Callable[[Hop], None] = lambda hop: None
+        """Called in the loop when all jobs of a hop are settled."""
 
     def has_room(self) -> bool:
         """Tell whether one more may wait."""
-        return sum(map(len, self._waiting.values())) < self._most
+        return self._length < self._most
 
     def submit(self, job: Job) -> Job:
         """Have *job* carried out with all that are submitted in this turn of the loop."""
@@ -141,6 +159,7 @@ class Hops:
             waiting = self._waiting[key] = []
             loop.call_soon(self._start, key)
         waiting.append(job)
+        self._length += 1
         return job
 
     def _start(self, key: Any) -> None:
@@ -155,15 +174,20 @@ class Hops:
             while waiting:
                 hop = Hop(waiting[: self._size], batching=self._batching)
                 del waiting[: self._size]
+                self._length -= len(hop.jobs)
                 call = Call(hop.run)
                 try:
                     await call.carry_out()
                 finally:
                     failed = call.error or (None if call.succeeded else asyncio.CancelledError())
-                    waiting[:0] = [] if failed else hop.jobs[hop.done :]
+                    left = [] if failed else hop.jobs[hop.done :]
+                    waiting[:0] = left
+                    self._length += len(left)
                     _end(hop, failed)
+                    self.on_end(hop)
         finally:
             del self._waiting[key]
+            self._length -= len(waiting)
             for job in waiting:
                 job.future.cancel()
 
@@ -172,12 +196,11 @@ def _end(hop: Hop, failed: BaseException | None) -> None:
     for job in hop.jobs if failed else hop.jobs[: hop.done]:
         if job.future.done():
             continue
-        if failed is not None and job.call.state == Call.WAITING:
-            job.call.error = failed
+        if failed is not None and not job.is_done:
+            job.error = failed
         job.ended(job, hop)
         if job.future.done() and not job.future.cancelled():
             job.future.exception()  # whoever awaits it may be gone: that is no news
-    hop.tell()
 
 
 _running: set[asyncio.Task[None]] = set()

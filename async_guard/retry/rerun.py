@@ -8,9 +8,9 @@ the second gives is, also where it is an exception such as a permission that was
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -75,6 +75,7 @@ class Rerunner:
             most=settings.RETRY_QUEUE_SIZE,
             batching=settings.RETRY_BATCHING,
         )
+        self._hops.on_end = self._tell_routed
 
     def attempt_call(self, plan: Plan, *args: Any, **kwargs: Any) -> Any:
         """Run *plan* with these arguments, see ``attempt``."""
@@ -156,68 +157,69 @@ class Rerunner:
         if not self._policy.admits(route.problem) or not self._hops.has_room():
             return NOT_RETRIED
         route.uses += 1
-        return self._hops.submit(self._job(plan, args, kwargs, None, route.relation))
+        call = run_again, plan, args, kwargs
+        return self._hops.submit(Job(call, self._ended, relation=route.relation, route=route))
 
     def learn(self, plan: Plan, problem: Problem, hit: Hit, cause: str | None) -> None:
         """Send the plan's next calls to the worker at once."""
         if plan.route is None and self._lasts_s:
             known.learn(Route(plan, problem, hit, cause, self._lasts_s))
 
-    def _job(
-        self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt | None, relation: str | None
-    ) -> Job:
-        call = partial(run_again, plan, args, kwargs)
-        ended = partial(self._ended, plan, args, kwargs, attempt)
-        return Job(call, ended, source=args[0] if args else None, relation=relation)
+    def _job(self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt, cause: str | None) -> Job:
+        return Job((run_again, plan, args, kwargs), self._ended, relation=cause, first=attempt)
 
     # --- after the run in the worker -------------------------------------------------------------
 
-    def _ended(
-        self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt | None, job: Job, hop: Hop
-    ) -> None:
-        error = job.call.error
+    def _ended(self, job: Job, hop: Hop) -> None:
+        error, attempt = job.error, job.first
         failed = isinstance(error, SynchronousOnlyOperation) or is_failure(error)
-        if failed and attempt is None and plan.route is not None:
-            attempt = self._first_run(plan, args, kwargs)
-        self._tell(plan, attempt, job, hop, failed=failed)
-        if failed and attempt is not None:
+        if failed and attempt is None:
+            attempt = self._first_run(*job.call[1:])
+        if attempt is not None and attempt.hits:
+            self._tell(attempt, job, hop, failed=failed)
+        else:
+            hop.routed.setdefault((job.route, failed), []).append(job)
+        if failed:
             _answer_as_before(job.future, attempt, error)
         elif isinstance(error, StopIteration):  # a Future takes none
             job.future.set_exception(RuntimeError("a resolver raised StopIteration"))
         elif error is not None:
             job.future.set_exception(error)
         else:
-            job.future.set_result(job.call.result)
+            job.future.set_result(job.result)
 
     def _first_run(self, plan: Plan, args: Any, kwargs: Any) -> Attempt:
         """Run in the loop what a route had kept from it: its answer is the original one."""
-        run = _in_loop
-        watch.codes.add(run.__code__)
-        return run(plan, args, kwargs)
+        watch.codes.add(_in_loop.__code__)
+        return _in_loop(plan, args, kwargs)
 
-    def _tell(
-        self, plan: Plan, attempt: Attempt | None, job: Job, hop: Hop, *, failed: bool
-    ) -> None:
-        took = job.took_s()
-        how = {
-            "retry_strategy": RERUN,
-            "retry_duration_ms": round(took * 1000, 3),
-            "retry_hop_size": len(hop.jobs),
-            "retry_batched": job.batched,
-            "retry_queries": hop.queries,
-        }
-        outcome = RETRY_FAILED if failed else RETRIED
-        hits, route = attempt.hits if attempt is not None else [], plan.route
-        for each in hits:
+    def _tell(self, attempt: Attempt, job: Job, hop: Hop, *, failed: bool) -> None:
+        took = time.perf_counter() - job.since
+        for each in attempt.hits:
             self._policy.ended(each.problem, took, failed=failed)
-            guard.release(each, outcome, how)
-        if not hits and route is not None:
-            self._policy.ended(route.problem, took / len(hop.jobs), failed=failed)
-            hop.tell_later((route, outcome), partial(self._tell_routed, route, outcome, how))
+            guard.release(each, RETRY_FAILED if failed else RETRIED, _how(job, hop, took))
 
-    def _tell_routed(self, route: Route, outcome: str, how: dict[str, Any], times: int) -> None:
-        """Tell once of all the calls of a hop that took one route."""
-        guard.tell_again(route.problem, route.hit, outcome, times, how)
+    def _tell_routed(self, hop: Hop) -> None:
+        """Tell once of all the jobs of a hop that took one route."""
+        for (route, failed), jobs in hop.routed.items():
+            if route is None:
+                continue
+            took = time.perf_counter() - jobs[0].since
+            self._policy.ended(route.problem, took, failed=failed)
+            outcome = RETRY_FAILED if failed else RETRIED
+            how = _how(jobs[0], hop, took)
+            guard.tell_again(route.problem, route.hit, outcome, len(jobs), how)
+
+
+def _how(job: Job, hop: Hop, took_s: float) -> dict[str, Any]:
+    """Return keyword arguments of ``Hit`` about the retry."""
+    return {
+        "retry_strategy": RERUN,
+        "retry_duration_ms": round(took_s * 1000, 3),
+        "retry_hop_size": len(hop.jobs),
+        "retry_batched": job.batched,
+        "retry_queries": hop.queries,
+    }
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:
