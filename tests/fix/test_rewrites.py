@@ -375,3 +375,75 @@ def test_plain_resolver(tmp_path):
     assert refusal(tmp_path, code, **DIRECTOR) == (
         "The schema is executed without a loop, too, where a resolver cannot await."
     )
+
+
+HINTED = (
+    "import strawberry_django\n\nschema = [DjangoOptimizerExtension]\n\n\n"
+    "@strawberry_django.type(Film)\nclass FilmType:\n    @strawberry_django.field(only=[])\n"
+    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n"
+)
+RESOLVER = {"graphql_resolver": "app.views:FilmType.name"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("(only=[])", '(only=[], select_related=["director"])'),
+        ('(select_related=["strand"])', '(select_related=["strand", "director"])'),
+        ("", '(select_related=["director"])'),
+    ],
+)
+def test_hint(old, new, tmp_path):
+    """
+    Where the optimizer reads it, the field of a Django type gets a hint, besides those it has.
+    """
+    code = HINTED.replace("(only=[])", old)
+
+    text, _ = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+    (tmp_path / "app/views.py").write_text(text)
+
+    assert f"    @strawberry_django.field{new}\n    async def name(self)" in text
+    _, hits = hits_of(code, **DIRECTOR, **RESOLVER)
+    assert plan(hits, tmp_path).diff() == ""
+
+
+def test_hint_that_is_no_list(tmp_path):
+    """
+    A hint that is made somewhere else is left alone; the access goes to a thread.
+    """
+    code = HINTED.replace("(only=[])", "(select_related=HINTS)")
+
+    text, _ = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+
+    assert "select_related=HINTS" in text
+    assert "(await sync_to_async(lambda: self.director)()).name" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "class A:\n    async def load(self):\n        return 1\n\n"
+            "    async def f(self):\n        a = self.load()\n        return ⟦a.title⟧\n",
+            "        a = await self.load()\n",
+        ),
+        (
+            "from app.films import load\n\n\nasync def f(self):\n    return ⟦load().title⟧\n",
+            "    return (await load()).title\n",
+        ),
+        (
+            "async def f(film):\n    return ⟦film.asave()⟧.pk\n",
+            "    return (await film.asave()).pk\n",
+        ),
+    ],
+)
+def test_coroutine_of(before, after, tmp_path):
+    """
+    What is called is found in the class, in another module, or among Django's async methods.
+    """
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/films.py").write_text("async def load():\n    return 1\n")
+
+    text, _ = fixed(tmp_path, before, **PROTOCOL)
+
+    assert after in text
