@@ -11,22 +11,33 @@ from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.resolver import decorator_names, field_decorator
 from async_guard.fix.scope import enclosing_function
+from async_guard.fix.thread import function_of
 
 _LIBRARY: Import = ("strawberry_django", None)
 
 
 def django_field(place: Place) -> list[Edit]:
     """``@strawberry.field`` → ``@strawberry_django.field``, with its arguments."""
-    function = enclosing_function(place.source, place.node)
-    decorator = field_decorator(place.source, function) if function else None
+    source, function = _resolver(place)
+    decorator = field_decorator(source, function) if function else None
     if function is None or decorator is None:
         raise Refused("The decorator of the field is not on this function.")
     if function.asynchronous is not None:
         raise Refused("An async resolver stays on the event loop with either decorator.")
-    names = decorator_names(place.source, decorator)
+    names = decorator_names(source, decorator)
     if names != ("strawberry", "field"):
         raise Refused(f"The field is a {'.'.join(names or ())} already.")
-    return [_renamed(place.source, decorator)]
+    return [_renamed(source, decorator)]
+
+
+def _resolver(place: Place) -> tuple[Source, cst.FunctionDef | None]:
+    """Return the resolver of the field: the function of the hit, or one that called it."""
+    wanted = (place.hit.graphql_resolver or "").replace(":", ".")
+    for frame in place.hit.frames:
+        if wanted and frame.get("in_app") and frame.get("function") == wanted:
+            source, function = function_of(frame, place.checkout)
+            return source, function if isinstance(function, cst.FunctionDef) else None
+    return place.source, enclosing_function(place.source, place.node)
 
 
 def _renamed(source: Source, decorator: cst.Decorator) -> Edit:

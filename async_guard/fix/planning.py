@@ -60,8 +60,8 @@ def _plan(group: list[Hit], checkout: Checkout) -> _Planned:
             edits += _edits(hit, checkout, parents)
         except Refused as refused:
             refusal = str(refused)
-        except RecursionError:
-            refusal = "The code is nested too deeply."
+        except Exception as error:  # one odd piece of code, or log, must not stop all the others
+            refusal = f"It could not be rewritten: {type(error).__name__}."
     return _Planned(group[0], tuple(edits), refusal)
 
 

@@ -117,7 +117,7 @@ def moved_caller(hit: Hit, checkout: Checkout) -> list[Edit]:
     names: list[str] = []
     for frame in _frames(hit):
         if frame.get("in_app"):
-            source, function = _function_of(frame, checkout)
+            source, function = function_of(frame, checkout)
             if isinstance(function, cst.FunctionDef) and function.asynchronous is not None:
                 return [_moved(source, function, frame, names)]
             names = []
@@ -136,7 +136,7 @@ def _frames(hit: Hit) -> list[dict[str, Any]]:
     return frames[: next(edge, len(frames))]
 
 
-def _function_of(frame: dict[str, Any], checkout: Checkout) -> tuple[Source, cst.CSTNode]:
+def function_of(frame: dict[str, Any], checkout: Checkout) -> tuple[Source, cst.CSTNode]:
     """Return the function that a frame ran; a comprehension is part of it."""
     name, path, line = str(frame["function"]), str(frame.get("file", "")), frame.get("line", 0)
     source = checkout.find(path, name)

@@ -1,6 +1,8 @@
 """The command: its output, its exit status, and what it does to a git tree."""
 
+import importlib
 import io
+import sys
 
 import pytest
 
@@ -268,3 +270,18 @@ def test_no_columns(checkout):
     del events[0]["code.column.number"]
 
     assert reason(events, root).startswith("The log has the line, not the columns")
+
+
+# --- the package -------------------------------------------------------------------------------
+
+
+def test_without_libcst(monkeypatch):
+    """
+    Where libcst is missing, the package says what to install.
+    """
+    for name in [each for each in sys.modules if each.startswith("async_guard.fix")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "libcst", None)
+
+    with pytest.raises(ImportError, match="async-guard\\[fix\\]"):
+        importlib.import_module("async_guard.fix")

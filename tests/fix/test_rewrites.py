@@ -301,3 +301,149 @@ def test_bytes(newline, mark, tmp_path):
     source, text = plan(hits, tmp_path).texts["app/views.py"]
 
     assert text.encode(source.module.encoding) == raw.replace(b"a.save()", b"await a.asave()")
+
+
+def test_helper_of_a_field(tmp_path):
+    """
+    Where a function hit that a plain field of a Django type calls, the field is changed.
+    """
+    code = (
+        "import strawberry\nimport strawberry_django\n\n\ndef name_of(film):\n"
+        "    return ⟦film.director⟧.name\n\n\n@strawberry_django.type(Film)\nclass FilmType:\n"
+        "    @strawberry.field\n    def director_name(self) -> str:\n        return name_of(self)\n"
+    )
+    names = ("app.views.name_of", "app.views.FilmType.director_name")
+    frames = tuple(
+        {"function": name, "file": "app/views.py", "line": 6, "in_app": True} for name in names
+    )
+    resolver = {"graphql_resolver": "app.views:FilmType.director_name", "frames": frames}
+
+    text, _ = fixed(tmp_path, code, **FIELD, **resolver)
+
+    assert text == (
+        code.replace("⟦", "").replace("⟧", "").replace("import strawberry\n", "", 1)
+    ).replace("@strawberry.field", "@strawberry_django.field")
+
+
+def test_caller(tmp_path):
+    """
+    Where a sync function hit that an async one called, that call is moved to a thread.
+    """
+    code = (
+        "def count(a):\n    return ⟦a.count()⟧\n\n\nasync def f(a):\n"
+        "    return [count(a), await a.acount()]\n"
+    )
+    frames = (
+        {"function": "app.views.count", "file": "app/views.py", "line": 2, "in_app": True},
+        {"function": "app.views.f", "file": "app/views.py", "line": 6, "in_app": True},
+    )
+    keys = {"rule": "AG119", "orm_operation": "count", "in_async_def": False, "frames": frames}
+
+    text, patch = fixed(tmp_path, code, **keys)
+    (tmp_path / "app/views.py").write_text(text)
+
+    assert "    return [await sync_to_async(count)(a), await a.acount()]\n" in text
+    _, hits = hits_of(code, **keys)
+    assert plan(hits, tmp_path).diff() == ""
+    assert patch.refused == ()
+
+
+def test_odd_log(tmp_path):
+    """
+    A frame that makes no sense stops nothing.
+    """
+    frames = ({"function": "app.views.f", "file": 4, "line": "x", "in_app": True},)
+    keys = {"rule": "AG119", "in_async_def": False, "frames": frames}
+
+    said = refusal(tmp_path, "def f(a):\n    return ⟦a.count()⟧\n", **keys)
+
+    assert said.endswith(".")
+
+
+def test_plain_resolver(tmp_path):
+    """
+    The resolver of a plain type becomes async, unless the schema is also executed without a loop.
+    """
+    code = (
+        "import strawberry\n\n\n@strawberry.type\nclass FilmType:\n    @strawberry.field\n"
+        "    def name(self) -> str:\n        return ⟦self.director⟧.name\n"
+    )
+    text, _ = fixed(tmp_path, code, **DIRECTOR)
+    (tmp_path / "other.py").write_text("schema.execute_sync(query)\n")
+
+    assert "    async def name(self) -> str:\n        return (await sync_to_async(lambda" in text
+    assert refusal(tmp_path, code, **DIRECTOR) == (
+        "The schema is executed without a loop, too, where a resolver cannot await."
+    )
+
+
+HINTED = (
+    "import strawberry_django\n\nschema = [DjangoOptimizerExtension]\n\n\n"
+    "@strawberry_django.type(Film)\nclass FilmType:\n    @strawberry_django.field(only=[])\n"
+    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n"
+)
+RESOLVER = {"graphql_resolver": "app.views:FilmType.name"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("(only=[])", '(only=[], select_related=["director"])'),
+        ('(select_related=["strand"])', '(select_related=["strand", "director"])'),
+        ("", '(select_related=["director"])'),
+    ],
+)
+def test_hint(old, new, tmp_path):
+    """
+    Where the optimizer reads it, the field of a Django type gets a hint, besides those it has.
+    """
+    code = HINTED.replace("(only=[])", old)
+
+    text, _ = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+    (tmp_path / "app/views.py").write_text(text)
+
+    assert f"    @strawberry_django.field{new}\n    async def name(self)" in text
+    _, hits = hits_of(code, **DIRECTOR, **RESOLVER)
+    assert plan(hits, tmp_path).diff() == ""
+
+
+def test_hint_that_is_no_list(tmp_path):
+    """
+    A hint that is made somewhere else is left alone; the access goes to a thread.
+    """
+    code = HINTED.replace("(only=[])", "(select_related=HINTS)")
+
+    text, _ = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+
+    assert "select_related=HINTS" in text
+    assert "(await sync_to_async(lambda: self.director)()).name" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "class A:\n    async def load(self):\n        return 1\n\n"
+            "    async def f(self):\n        a = self.load()\n        return ⟦a.title⟧\n",
+            "        a = await self.load()\n",
+        ),
+        (
+            "from app.films import load\n\n\nasync def f(self):\n    return ⟦load().title⟧\n",
+            "    return (await load()).title\n",
+        ),
+        (
+            "async def f(film):\n    return ⟦film.asave()⟧.pk\n",
+            "    return (await film.asave()).pk\n",
+        ),
+    ],
+)
+def test_coroutine_of(before, after, tmp_path):
+    """
+    What is called is found in the class, in another module, or among Django's async methods.
+    """
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/films.py").write_text("async def load():\n    return 1\n")
+
+    text, _ = fixed(tmp_path, before, **PROTOCOL)
+
+    assert after in text

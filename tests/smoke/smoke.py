@@ -14,7 +14,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-OPTIONAL = {"strawberry", "strawberry_django", "graphql", "pytest", "opentelemetry"}
+OPTIONAL = {"strawberry", "strawberry_django", "graphql", "pytest", "opentelemetry", "libcst"}
 
 
 def run_project(log_file: str) -> None:
