@@ -9,10 +9,10 @@ ARGS ?=
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv test demo lint bench smoke matrix clean FORCE
+.PHONY: help venv test demo lint bench bench-logs smoke matrix clean FORCE
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.group-test $(VENV)/.group-lint $(VENV)/.group-bench ## the virtual environment with all tools
 
@@ -30,6 +30,9 @@ lint: $(VENV)/.group-test $(VENV)/.group-lint ## ruff, ruff format, mypy
 
 bench: $(VENV)/.group-bench ## what it costs, beside other tools
 	$(PY) -m benchmarks $(ARGS)
+
+bench-logs: $(VENV)/.group-bench ## reading logs back, beside a loop and jq
+	$(PY) -m benchmarks.logs $(ARGS)
 
 smoke: $(VENV)/.group-test ## the built wheel in an environment of its own
 	.ci/run smoke
