@@ -169,15 +169,18 @@ class Tally:
             if isinstance(found := keys.get(key), str):
                 self.names[name].count(clean(found), event.count)
         for name, key in _SAMPLES.items():
-            if isinstance(found := keys.get(key), str):
+            if len(self.samples[name]) < MOST_SAMPLES and isinstance(found := keys.get(key), str):
                 self._keep(name, clean(found))
-        for key, amounts in (
-            ("async_guard.duration_ms", self.duration_ms),
-            ("async_guard.retry.duration_ms", self.retry_ms),
-        ):
-            if key in keys and (amount := as_number(keys[key])) is not None:
-                amounts.count(amount)
-        self.retry_queries += int(as_number(keys.get("async_guard.retry.queries")) or 0)
+        if "async_guard.duration_ms" in keys:
+            self._count_amount(self.duration_ms, keys["async_guard.duration_ms"])
+        if "async_guard.retry.duration_ms" in keys:
+            self._count_amount(self.retry_ms, keys["async_guard.retry.duration_ms"])
+        if "async_guard.retry.queries" in keys:
+            self.retry_queries += int(as_number(keys["async_guard.retry.queries"]) or 0)
+
+    def _count_amount(self, amounts: Amounts, value: Any) -> None:
+        if (amount := as_number(value)) is not None:
+            amounts.count(amount)
 
     def _see(self, first: float, last: float) -> None:
         self.first_seen = first if self.first_seen is None else min(self.first_seen, first)
