@@ -45,6 +45,9 @@ clean: ## remove caches, coverage data and builds; .venv stays
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +
 
+.axe/axe.min.js: ## what the tests of the HTML report check accessibility with (needs npm)
+	mkdir -p .axe && cd .axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm axe-core-*.tgz
+
 # .made holds the path it was made at, and is written last: an environment that is half-made, was
 # moved, or lost its Python is put right, and every group installed again.
 ifneq ($(shell $(PY) -c 'import pip' 2>/dev/null && cat $(MADE) 2>/dev/null),$(CURDIR))

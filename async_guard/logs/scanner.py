@@ -12,13 +12,13 @@ from collections.abc import Callable, Generator, Iterator
 
 from async_guard.logs.compression import Stream
 
-BLOCK = 1 << 20
+BLOCK = 1 << 17  # fits the cache, so that searching it again costs little
 MARKER = b"async_guard"
 LONGEST = 24 << 20
 """A line of more bytes is cut; one without a marker is not even held."""
 KEPT = 1 << 16
 """So much of the end of an over-long line without a marker is looked at again."""
-FIRST = 1 << 14
+FIRST = 1 << 12
 """So much of a block tells what kind of log it is."""
 _IS_CRI = (b" stdout F", b" stderr F", b" stdout P", b" stderr P")
 _PARTIAL_CRI = (b"stdout P", b"stderr P")
