@@ -79,6 +79,8 @@ class Reader:
     def _read_line(self, line: bytes) -> None:
         if line.startswith(BOM):
             line = line[len(BOM) :]
+        if line.startswith(b"\0"):  # a hole that truncating left, perhaps of many megabytes
+            line, self._is_damaged = line.lstrip(b"\0"), True
         if match := CRI.match(line):
             self._read_cri(
                 match[1].decode("ascii", "replace"), match[2], match[3], line[match.end() :]
@@ -217,7 +219,7 @@ class Reader:
         except ValueError:
             self._read_broken(text, 0)
             return
-        self._is_damaged = b"\0" in line or not _is_utf8(line)
+        self._is_damaged = self._is_damaged or b"\0" in line or not _is_utf8(line)
         if not self._is_docker_piece(value):
             self._read_value(value)
 
