@@ -124,8 +124,12 @@ class Sample:
 
     @classmethod
     def of(cls, event: Event) -> Sample:
-        is_full = "async_guard.frames" in event.keys
-        return cls(event.keys, (is_full, event.is_hit, event.when or 0.0))
+        return cls(event.keys, rank(event))
+
+
+def rank(event: Event) -> tuple[bool, bool, float]:
+    """Tell how well *event* describes its problem: in full, and lately."""
+    return "async_guard.frames" in event.keys, event.is_hit, event.when or 0.0
 
 
 @dataclass
@@ -159,8 +163,8 @@ class Tally:
         if event.when is not None:
             self._see(event.when, event.when)
             self.trend.count(event.when, event.count)
-        if (sample := Sample.of(event)).rank > self.sample.rank:
-            self.sample = sample
+        if (found := rank(event)) > self.sample.rank:
+            self.sample = Sample(event.keys, found)
         self._count_details(event)
 
     def _count_details(self, event: Event) -> None:
