@@ -232,7 +232,8 @@ class Reader:
         """Read a line that is no JSON: a prefix before it, or real damage."""
         text = line.decode("utf-8", "replace").replace("\0", "").strip("\r\n")
         if OURS not in text and not self._torn:
-            if (fragment := Fragment(self._offset, text)).is_cut:
+            fragment = Fragment(self._offset, text)
+            if not line.endswith(b"\n") and fragment.is_cut:  # the end of the file
                 self._torn.append(fragment)
             return
         match = BEGINNING.search(text)

@@ -130,6 +130,25 @@ def test_follower(tmp_path):
     assert "1 lost." in said
 
 
+def test_foreign_lines(tmp_path):
+    """
+    Foreign lines are no damage, also where they look cut.
+    """
+    path = tmp_path / "app.log"
+    path.write_text('answer {"user": {"email": …\n{"a": 1}\n')
+    out = io.StringIO()
+    follower = follow.Follower(Filters(), set(), out)
+    tail = Tail(str(path), -1)
+
+    follower.read(tail)
+    follower.end([tail])
+    tail.close()
+
+    assert out.getvalue() == (
+        "2 lines read in 1 file: 0 ours, 2 foreign; 0 events recovered, 0 lost.\n"
+    )
+
+
 def test_command(tmp_path, monkeypatch):
     """
     The command runs until it is stopped.
