@@ -9,7 +9,7 @@ ARGS ?=
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv test demo load lint bench smoke matrix django-suite clean FORCE
+.PHONY: help venv test demo load lint bench bench-logs smoke matrix django-suite clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: $(VENV)/.group-test $(VENV)/.group-lint ## ruff, ruff format, mypy
 bench: $(VENV)/.group-bench ## what it costs, beside other tools
 	$(PY) -m benchmarks $(ARGS)
 
+bench-logs: $(VENV)/.group-bench ## reading logs back, beside a loop and jq
+	$(PY) -m benchmarks.logs $(ARGS)
+
 smoke: $(VENV)/.group-test ## the built wheel in an environment of its own
 	.ci/run smoke
 
@@ -47,6 +50,9 @@ clean: ## remove caches, coverage data and builds; .venv stays
 	rm -rf build dist htmlcov .coverage .coverage.* coverage.xml
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +
+
+.axe/axe.min.js: ## what the tests of the HTML report check accessibility with (needs npm)
+	mkdir -p .axe && cd .axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm axe-core-*.tgz
 
 # .made holds the path it was made at, and is written last: an environment that is half-made, was
 # moved, or lost its Python is put right, and every group installed again.

@@ -4,9 +4,9 @@ Run the example API under uvicorn, break it over HTTP, and show what async_guard
 
 Sends every operation twice: to /graphql/, where it fails, and to /graphql-fixed/, where
 the answer must be right and no hit may appear. On a terminal the hits are shown for
-people; into a pipe go the JSON lines of the log file as they are, then the table. All
-files live in a temporary folder. Exit status 1, and why, if anything was not as it
-should be.
+people; into a pipe go the JSON lines of the log file as they are, then the report. All
+files live in a temporary folder, but for the report as a page. Exit status 1, and why,
+if anything was not as it should be.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+REPORT = HERE / "out" / "report.html"
 BROKEN, FIXED = "/graphql/", "/graphql-fixed/"
 PASSWORD = "correct horse battery staple"  # of every account that `manage.py seed` makes
 START_TIMEOUT_S = 30
@@ -451,9 +452,6 @@ class Problem:
     hits: list[Event]
     count: int
 
-    def all(self, key: str) -> str:
-        return ", ".join(sorted({hit[key] for hit in self.hits if key in hit}))
-
 
 # ── how it is shown ──────────────────────────────────────────────────────────────────
 
@@ -522,28 +520,15 @@ def advice(hit: Event) -> str:
     return indented(hit.get("async_guard.advice") or "No advice.")
 
 
-def show_table(found: list[Problem]) -> None:
-    rows = [row(problem) for problem in found]
-    head = ("fingerprint", "count", "outcome", "relation")
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    print("\n" + paint(aligned(head, widths), BOLD))
-    for cells, problem in zip(rows, found, strict=True):
-        print(aligned(cells, widths))
-        print("    " + paint(call_site(problem.hits[0]), CYAN))
-        fields = problem.all("async_guard.graphql.field")
-        if "," in fields:
-            print(indented(f"breaks {fields}"))
-        print(paint(advice(problem.hits[0]), GREEN))
-
-
-def row(problem: Problem) -> tuple[str, ...]:
-    fingerprint = problem.all("async_guard.fingerprint")
-    outcomes = problem.all("async_guard.outcome")
-    return fingerprint, str(problem.count), outcomes, relation(problem.hits[0])
-
-
-def aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(map(str.ljust, cells, widths)).rstrip()
+def show_report(hits: Path) -> None:
+    """Show what the project's own tool makes of the log, and keep it as a page."""
+    REPORT.parent.mkdir(exist_ok=True)
+    print(flush=True)
+    report = [sys.executable, "-m", "async_guard", "report", str(hits)]
+    for command in (report, [*report, "-o", str(REPORT)]):
+        if subprocess.run(command).returncode:
+            raise DemoFailed(f"“{' '.join(command[1:])}” failed.")
+    note(f"\nThe same as a page: {REPORT}")
 
 
 # ── the demo ─────────────────────────────────────────────────────────────────────────
@@ -620,7 +605,7 @@ def run() -> None:
             run_fixed(api, log)
             check_totals(log)
         check_totals(log)  # again: stopping must not tell anything twice
-        show_table(log.problems())
+        show_report(site.hits)
 
 
 def main() -> int:

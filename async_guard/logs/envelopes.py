@@ -79,8 +79,10 @@ def unwrap(value: Any, around: Around = Around(), depth: int = 0) -> Iterator[Fo
 def _unwrap_object(value: dict[str, Any], around: Around, depth: int) -> Iterator[Found | Text]:
     event = value.get("event")
     if isinstance(event, str) and event in (HIT, SUMMARY):  # the usual line, the shortest way
-        keys = flat(value) if any(type(item) is dict for item in value.values()) else value
-        yield Found(event, keys, (*_times(value), *around.times))
+        keys = flat(value) if dict in map(type, value.values()) else value
+        when = value.get("timestamp")
+        times = (when,) if isinstance(when, str) else tuple(_times(value))
+        yield Found(event, keys, (*times, *around.times))
         return
     if "attributes" in value and isinstance(value["attributes"], list):
         value = _otlp_record(value, around.resource)

@@ -26,6 +26,7 @@ from async_guard.logs.fragments import (
     joined,
     split,
 )
+from async_guard.logs.pretty import Pretty
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_PIECES = 24 << 20
@@ -50,24 +51,26 @@ class Reader:
         self._pieces: dict[str, list[tuple[int, str]]] = {}
         """What a container runtime cut into several lines, by stream."""
         self._torn: list[Fragment] = []
+        self._pretty: Pretty | None = None
         self._offset = 0
         self._is_ours = False
         self._is_damaged = False
 
     def wants_next(self) -> bool:
         """Tell whether the next line is needed, whatever is in it."""
-        return bool(self._torn or self._pieces)
+        return bool(self._torn or self._pieces or self._pretty)
 
     def feed(self, offset: int, line: bytes) -> None:
         """Read the line that begins at *offset*."""
         self._offset, self._is_ours, self._is_damaged = offset, False, False
         self._age()
-        if line.strip():
+        if line.strip() and not self._is_pretty(line):
             self._read_line(line)
         self._accounts.ours += self._is_ours
 
     def finish(self, damage: list[str] = []) -> None:  # noqa: B006  never changed
         """Tell what is still waiting, and the *damage* of the source itself."""
+        self._end_pretty()
         for pieces in [self._pieces.pop(stream) for stream in list(self._pieces)]:
             self._read_pieces(pieces)
         self._age(everything=True)
@@ -76,9 +79,33 @@ class Reader:
 
     # --- a line ---------------------------------------------------------------------------------
 
+    def _is_pretty(self, line: bytes) -> bool:
+        """Keep a line of an object that is printed over many."""
+        if not line[:1].isspace():
+            self._end_pretty()
+            return False
+        text = line.decode("utf-8", "replace")
+        if self._pretty is not None:
+            if self._pretty.takes(text):
+                self._is_ours = True
+                return True
+            self._end_pretty()
+        if not self._torn and OURS in text:
+            self._pretty = Pretty.begun(text)
+            self._is_ours = self._pretty is not None
+        return self._pretty is not None
+
+    def _end_pretty(self) -> None:
+        """Read the object that is at its end."""
+        pretty, self._pretty = self._pretty, None
+        if pretty is not None and not self._read_value(pretty.value()):
+            self._read_broken("".join(pretty.lines), 0)
+
     def _read_line(self, line: bytes) -> None:
         if line.startswith(BOM):
             line = line[len(BOM) :]
+        if line.startswith(b"\0"):  # a hole that truncating left, perhaps of many megabytes
+            line, self._is_damaged = line.lstrip(b"\0"), True
         if match := CRI.match(line):
             self._read_cri(
                 match[1].decode("ascii", "replace"), match[2], match[3], line[match.end() :]
@@ -205,7 +232,8 @@ class Reader:
         """Read a line that is no JSON: a prefix before it, or real damage."""
         text = line.decode("utf-8", "replace").replace("\0", "").strip("\r\n")
         if OURS not in text and not self._torn:
-            if (fragment := Fragment(self._offset, text)).is_cut:
+            fragment = Fragment(self._offset, text)
+            if not line.endswith(b"\n") and fragment.is_cut:  # the end of the file
                 self._torn.append(fragment)
             return
         match = BEGINNING.search(text)
@@ -217,7 +245,7 @@ class Reader:
         except ValueError:
             self._read_broken(text, 0)
             return
-        self._is_damaged = b"\0" in line or not _is_utf8(line)
+        self._is_damaged = self._is_damaged or b"\0" in line or not _is_utf8(line)
         if not self._is_docker_piece(value):
             self._read_value(value)
 

@@ -106,6 +106,7 @@ class _TallyUp:
     def __init__(self, filters: Filters, ids: RecentIds | None = None) -> None:
         self.result = Result()
         self._filters = filters
+        self._admits_all = filters == Filters()
         self._ids = ids
 
     def __call__(self, event: Event) -> None:
@@ -113,7 +114,7 @@ class _TallyUp:
         if event.is_hit and self._ids and self._ids.is_repeated(_hit_id(event)):
             accounts.repeated += 1
             return
-        if not self._filters.admit(event):
+        if not (self._admits_all or self._filters.admit(event)):
             accounts.undated += event.when is None and self._filters.are_about_time
             return
         if event.fingerprint is None:

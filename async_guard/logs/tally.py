@@ -124,8 +124,12 @@ class Sample:
 
     @classmethod
     def of(cls, event: Event) -> Sample:
-        is_full = "async_guard.frames" in event.keys
-        return cls(event.keys, (is_full, event.is_hit, event.when or 0.0))
+        return cls(event.keys, rank(event))
+
+
+def rank(event: Event) -> tuple[bool, bool, float]:
+    """Tell how well *event* describes its problem: in full, and lately."""
+    return "async_guard.frames" in event.keys, event.is_hit, event.when or 0.0
 
 
 @dataclass
@@ -159,8 +163,8 @@ class Tally:
         if event.when is not None:
             self._see(event.when, event.when)
             self.trend.count(event.when, event.count)
-        if (sample := Sample.of(event)).rank > self.sample.rank:
-            self.sample = sample
+        if (found := rank(event)) > self.sample.rank:
+            self.sample = Sample(event.keys, found)
         self._count_details(event)
 
     def _count_details(self, event: Event) -> None:
@@ -169,15 +173,18 @@ class Tally:
             if isinstance(found := keys.get(key), str):
                 self.names[name].count(clean(found), event.count)
         for name, key in _SAMPLES.items():
-            if isinstance(found := keys.get(key), str):
+            if len(self.samples[name]) < MOST_SAMPLES and isinstance(found := keys.get(key), str):
                 self._keep(name, clean(found))
-        for key, amounts in (
-            ("async_guard.duration_ms", self.duration_ms),
-            ("async_guard.retry.duration_ms", self.retry_ms),
-        ):
-            if key in keys and (amount := as_number(keys[key])) is not None:
-                amounts.count(amount)
-        self.retry_queries += int(as_number(keys.get("async_guard.retry.queries")) or 0)
+        if "async_guard.duration_ms" in keys:
+            self._count_amount(self.duration_ms, keys["async_guard.duration_ms"])
+        if "async_guard.retry.duration_ms" in keys:
+            self._count_amount(self.retry_ms, keys["async_guard.retry.duration_ms"])
+        if "async_guard.retry.queries" in keys:
+            self.retry_queries += int(as_number(keys["async_guard.retry.queries"]) or 0)
+
+    def _count_amount(self, amounts: Amounts, value: Any) -> None:
+        if (amount := as_number(value)) is not None:
+            amounts.count(amount)
 
     def _see(self, first: float, last: float) -> None:
         self.first_seen = first if self.first_seen is None else min(self.first_seen, first)

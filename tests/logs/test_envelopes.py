@@ -243,3 +243,18 @@ def test_resource_of_otlp(tmp_path):
     [tally] = read_bytes(tmp_path, otlp(record, record).encode()).tallies
 
     assert tally.names["services"] == {"shop": 2}
+
+
+@pytest.mark.parametrize("indent", [1, 2, 4, "\t"])
+@pytest.mark.parametrize("shape", [event, lambda number: nested(event(number))])
+def test_printed_over_many_lines(tmp_path, indent, shape):
+    """
+    An answer of gcloud or aws, printed for people, is read as well.
+    """
+    entries = [{"insertId": "x", "jsonPayload": shape(n), "severity": "ERROR"} for n in (1, 2)]
+    aws = {"events": [{"logStreamName": "s", "message": line(3), "timestamp": 1769904000000}]}
+    data = "\n".join([json.dumps(each, indent=indent) for each in (entries, aws)] + [line(4), ""])
+    result = read_bytes(tmp_path, data.encode())
+
+    assert counts(result) == {1: 1, 2: 1, 3: 1, 4: 1}
+    assert (result.accounts.lost, result.accounts.recovered) == (0, 0)

@@ -14,7 +14,16 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-OPTIONAL = {"strawberry", "strawberry_django", "graphql", "pytest", "opentelemetry", "libcst"}
+OPTIONAL = {
+    "strawberry",
+    "strawberry_django",
+    "graphql",
+    "pytest",
+    "opentelemetry",
+    "libcst",
+    "rich",
+    "greenlet",
+}
 
 
 def run_project(log_file: str) -> None:
@@ -59,6 +68,7 @@ def check_hit() -> None:
         subprocess.run([sys.executable, "-I", __file__, str(log_file)], check=True, timeout=60)
         if not log_file.exists():
             sys.exit("The hit left no file at ASYNC_GUARD['LOG_FILE'].")
+        check_report(log_file)
         events = [json.loads(line) for line in log_file.read_text("utf-8").splitlines()]
     hits = [event for event in events if event["event"] == "async_guard.hit"]
     if len(hits) != 1:
@@ -66,6 +76,18 @@ def check_hit() -> None:
     if not hits[0]["code.function.name"].endswith("count_groups"):
         sys.exit(f"The hit names {hits[0]['code.function.name']!r} instead of count_groups().")
     print(hits[0]["message"])
+
+
+def check_report(log_file: Path) -> None:
+    """Without any extra the report is plain text, and a page."""
+    command = [str(Path(sys.executable).parent / "async-guard"), "report", str(log_file)]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    if "count_groups" not in done.stdout or "1 ours" not in done.stdout:
+        sys.exit(f"async-guard report said {done.stdout!r}.")
+    page = log_file.with_suffix(".html")
+    subprocess.run([*command, "-o", str(page)], check=True, timeout=60)
+    if "<script>" not in page.read_text("utf-8"):
+        sys.exit("The HTML report has no script: its files are not in the package.")
 
 
 if __name__ == "__main__":

@@ -108,12 +108,13 @@ def _names(problem: Problem, name: str, title: str) -> Iterator[str]:
 
 
 def _trend(trend: Trend) -> Iterator[str]:
-    points = [count for _, count in trend.points()]
-    if len(points) < 2:
+    places = trend.points()
+    if len(places) < 2:
         return
+    width, points = int(places[1][0] - places[0][0]), [count for _, count in places]
     step = -(-len(points) // MOST_BARS)
     sums = [sum(points[i : i + step]) for i in range(0, len(points), step)]
-    yield f"Trend, {_width(trend.width * step)} a bar, {max(sums):,} hits at most"
+    yield f"Trend, {_width(width * step)} a bar, {max(sums):,} hits at most"
     yield f"    {''.join(_bar(count, max(sums)) for count in sums)}"
     yield ""
 

@@ -25,7 +25,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield "No problems."
     yield ""
     for sentence in (*compared(report), *summed_up(report.accounts)):
-        yield from textwrap.wrap(sentence, WIDTH, subsequent_indent=INDENT) or [""]
+        if sentence.startswith("lost:"):  # a path is not to be broken
+            yield sentence
+        else:
+            yield from textwrap.wrap(sentence, WIDTH, subsequent_indent=INDENT)
 
 
 def _problem(problem: Problem) -> Iterator[str]:
