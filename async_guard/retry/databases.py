@@ -189,10 +189,11 @@ class Databases:
             with drive.refused(), Deafness() if report is REFUSED else nullcontext():
                 call.run()
             return
+        report.begin(call, connection)
         try:
             wait_for(call)
         finally:
-            report(call)
+            report.end(call)
 
 
 def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextvars
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -37,14 +39,35 @@ class Notice:
     context: contextvars.Context | None
     operation: Any
     since: float
+    queries: int = 0
 
-    def __call__(self, call: Call) -> None:
+    def begin(self, call: Call, connection: Any) -> None:
+        """Count the statements of *call*, where they are told."""
+        if self.context is not None:
+            call.function = partial(self._counted, call.function, connection)
+
+    def end(self, call: Call) -> None:
         """Tell how *call* ended."""
         self.reporter.ended(self, call)
 
+    def _counted(self, function: Callable[..., Any], connection: Any, *args: Any) -> Any:
+        with connection.execute_wrapper(self._count):
+            return function(*args)
 
-def _untold(call: Call) -> None:
-    """Of an access that the project allows."""
+    def _count(self, execute: Callable[..., Any], *args: Any) -> Any:
+        self.queries += 1
+        return execute(*args)
+
+
+class Untold:
+    """Stands for an access that the project allows."""
+
+    def begin(self, call: Call, connection: Any) -> None: ...
+
+    def end(self, call: Call) -> None: ...
+
+
+UNTOLD = Untold()
 
 
 class Reporter:
@@ -62,25 +85,25 @@ class Reporter:
         Describe an access.
 
         Returns:
-            What to call with the ``Call`` when it ended. ``REFUSED``: it is not carried out, and
-            that is told. None: it is not carried out, and nothing is told yet. An error of ours
-            is no reason not to.
+            What is told of the call when it begins and ends. ``REFUSED``: it is not carried out,
+            and that is told. None: it is not carried out, and nothing is told yet. An error of
+            ours is no reason not to.
         """
         if not guard.installed:
             return None
         if is_deaf():
-            return _untold
+            return UNTOLD
         try:
             with Deafness():
                 return self._noticed(frame, flow, connection)
         except Exception:
             guard.fail()
-            return _untold
+            return UNTOLD
 
     def _noticed(self, frame: FrameType, flow: Flow, connection: Any) -> Any:
         problem = guard.problem_of(SYNC_ORM, frame)
         if problem is None:
-            return _untold
+            return UNTOLD
         if not self._policy.permits(problem, frame):
             return None
         if not flow.may_use(connection):
@@ -112,7 +135,8 @@ class Reporter:
         self._waiting -= 1
         took = time.perf_counter() - notice.since
         failed = is_failure(call.error)
-        self._policy.ended(notice.problem, took, failed=failed)
+        if call.state == Call.DONE:  # not given up
+            self._policy.ended(notice.problem, took, failed=failed)
         hit, outcome = notice.hit, RETRY_FAILED if failed else RETRIED
         if not (notice.is_full or guard.wants(notice.operation)):
             guard.count(hit, outcome)  # most hits, so the short way
@@ -124,7 +148,7 @@ class Reporter:
                 retry_duration_ms=round(took * 1000, 3),
                 retry_hop_size=1,
                 retry_batched=False,
-                retry_queries=1,
+                retry_queries=notice.queries,
             ),
             outcome,
             is_full=notice.is_full,

@@ -40,6 +40,26 @@ async def test_a_query_waits_for_the_worker(film, resume):
     ]
 
 
+async def test_how_it_was_carried_out(film, resume):
+    """
+    Each retry tells its statements, and that it had the hop for itself.
+    """
+
+    @guarded
+    async def work():
+        with transaction.atomic():
+            Director.objects.bulk_create([Director(name="a"), Director(name="b")])
+            list(Film.objects.all())
+
+    with capture_hits() as hits:
+        await work()
+
+    told = [(h.orm_operation, h.retry_queries, h.retry_hop_size, h.retry_batched) for h in hits]
+    assert told[0] in [("atomic", n, 1, False) for n in (0, 1)]  # SQLite's BEGIN is a statement
+    assert told[-1] == ("iterate", 1, 1, False)
+    assert all(h.retry_duration_ms > 0 for h in hits)
+
+
 async def test_without_it_django_refuses(film):
     """
     Where nothing is retried, a guarded function is what it was.
