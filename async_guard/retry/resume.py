@@ -170,10 +170,10 @@ class Driven(Coroutine[Any, Any, Any]):
                 return self._wait.send(None)
             except StopIteration:
                 self._wait = None
-                asked = step.switch()
+                asked = _gone_on(step).switch()
             except BaseException as error:
                 self._wait = None
-                asked = step.throw(error)
+                asked = _gone_on(step).throw(error)
         self._step = None
         return self._ended(step, asked)
 
@@ -201,8 +201,16 @@ class Driven(Coroutine[Any, Any, Any]):
             self._wait = None
         except BaseException as error:
             self._wait = None
-            return self._until_it_waits(step, step.throw(error))
-        return self._until_it_waits(step, step.switch())
+            return self._until_it_waits(step, _gone_on(step).throw(error))
+        return self._until_it_waits(step, _gone_on(step).switch())
+
+
+def _gone_on(step: Step) -> Step:
+    """Return *step*, to be continued from here: an eager task begins in another task's step."""
+    current = getcurrent()
+    if step.parent is not current:
+        step.parent = current
+    return step
 
 
 def _close(coro: Any) -> None:
