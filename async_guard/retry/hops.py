@@ -11,11 +11,11 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from asgiref.sync import SyncToAsync
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from async_guard.retry.batching import load_together
 from async_guard.retry.call import Call
@@ -118,10 +118,12 @@ class Hop:
     def run(self) -> None:
         """Carry out the jobs, or as many as there is time for. Called in the worker thread."""
         with ExitStack() as stack:
-            for alias in connections:
-                stack.enter_context(connections[alias].execute_wrapper(self._count))
+            opened = connections.all(initialized_only=True)
+            for each in {*opened, connections[DEFAULT_DB_ALIAS]}:
+                stack.enter_context(each.execute_wrapper(self._count))
             if self._batching:
-                load_together(self.jobs)
+                with suppress(Exception):  # then each resolver loads for itself
+                    load_together(self.jobs)
             ends = time.perf_counter() + HOP_TIME_S
             for job in self.jobs:
                 job.run()

@@ -154,6 +154,8 @@ class Rerunner:
         if route.is_over():
             known.forget(route)
             return NOT_RETRIED
+        if _is_loaded(route, args):
+            return NOT_RETRIED
         if not self._policy.admits(route.problem) or not self._hops.has_room():
             return NOT_RETRIED
         route.uses += 1
@@ -220,6 +222,14 @@ def _how(job: Job, hop: Hop, took_s: float) -> dict[str, Any]:
         "retry_batched": job.batched,
         "retry_queries": hop.queries,
     }
+
+
+def _is_loaded(route: Route, args: Any) -> bool:
+    """Tell whether these rows come with what the route is for: then nothing waits."""
+    if route.relation is None or not args:
+        return False
+    state = getattr(args[0], "_state", None)
+    return route.relation in getattr(state, "fields_cache", ())
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

@@ -141,6 +141,10 @@ class Query:
     async def films(self) -> list[FilmType]:
         return [film async for film in Film.objects.order_by("pk")]
 
+    @strawberry.field
+    async def joined(self) -> list[FilmType]:
+        return [film async for film in Film.objects.select_related("director")]
+
 
 @strawberry.type
 class Payload:
@@ -297,6 +301,20 @@ async def test_first_and_learned(film):
     assert told(first) == [("retried", "rerun", 1), ("retried", "rerun", 2)]
     assert told(later) == [("retried", "rerun", 3)]
     assert [hit.retry_hop_size for hit in (*first, *later)] == [3, 3, 3]
+
+
+async def test_rows_that_are_loaded_take_no_route(film):
+    """
+    Where the rows come with the relation, a learned field runs in the loop, and nothing is told.
+    """
+    with retrying("rerun"):
+        await schema.execute("{ films { directorName } }")
+        with capture_hits() as hits:
+            result = await schema.execute("{ joined { directorName } }")
+        uses = [route.uses for route in routes()]
+
+    assert result.data == {"joined": [{"directorName": "Tarkovsky"}]}
+    assert (hits, uses) == ([], [0])
 
 
 @pytest.mark.parametrize("batching", [True, False])
