@@ -102,6 +102,17 @@ class Call:
             except asyncio.CancelledError:
                 continue  # it is being told already
 
+    def settle_blocking(self) -> None:
+        """Wait, without the loop, until it is done, or make sure that it never begins."""
+        ended = threading.Event()
+        with self._lock:
+            if self.state == self.WAITING:
+                self.state = self.GIVEN_UP
+            if self.state != self.RUNNING:
+                return
+            self._waiter = ended.set
+        ended.wait(CLOSING_TIMEOUT_S)
+
     def carry_out_blocking(self) -> bool:
         """
         Wait without the loop, for code that is being closed. Tell whether it was done.

@@ -171,7 +171,9 @@ class Databases:
             call = Call(original, (atomic,))
             try:
                 self._carry_out(drive, call, connection)
-            except CancelledError:
+            except BaseException as error:  # the task is cancelled, or the coroutine closed
+                if not isinstance(error, CancelledError):
+                    call.settle_blocking()
                 if call.succeeded:  # nobody else will end it
                     atomic.__exit__(*sys.exc_info())
                 raise

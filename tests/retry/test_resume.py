@@ -13,6 +13,8 @@ from django.db import IntegrityError, connection, connections, transaction
 
 import async_guard
 from async_guard import guarded
+from async_guard.retry import flow
+from async_guard.retry.resume import Driven
 from async_guard.testing import capture_hits
 from tests.testapp.models import Director, Film, Genre
 
@@ -348,6 +350,29 @@ async def test_closing_a_coroutine(film, resume):
     task = asyncio.create_task(_driven_by_hand(coro, waits))
     await asyncio.wait_for(task, 10)
 
+    assert await sync_to_async(names)() == ["Tarkovsky"]
+
+
+async def test_closing_while_a_transaction_opens(film, resume):
+    """
+    A coroutine that is closed while the worker opens its transaction leaves none open.
+    """
+    state = []
+
+    @guarded
+    async def outer():
+        async def work():
+            with transaction.atomic():
+                Director.objects.create(name="one")
+
+        names()
+        coro = Driven(work(), flow.current.get())
+        coro.send(None)  # the worker has its hop
+        coro.close()
+        state.append(connection.in_atomic_block)
+
+    await outer()
+    assert state == [False]
     assert await sync_to_async(names)() == ["Tarkovsky"]
 
 
