@@ -281,6 +281,31 @@ async def test_cancellation_in_one_worker(film, resume):
     assert outcomes <= {("Tarkovsky",), ("Tarkovsky", "one", "two")}
 
 
+async def test_cancellation_while_a_transaction_opens(film, resume):
+    """
+    A task that is cancelled when the worker has just opened its transaction leaves none open.
+    """
+    state = []
+
+    @guarded
+    async def request():
+        async def work():
+            with transaction.atomic():
+                Director.objects.create(name="one")
+
+        names()
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # the worker is done, and the loop does not know yet
+        task.cancel()
+        await asyncio.wait([task])
+        state.append((task.cancelled(), connection.in_atomic_block))
+
+    await request()
+    assert state == [(True, False)]
+    assert await sync_to_async(names)() == ["Tarkovsky"]
+
+
 async def test_timeout(film, resume):
     """
     ``asyncio.timeout`` ends a block whose statement is longer, after the statement.
@@ -368,6 +393,7 @@ async def test_closing_while_a_transaction_opens(film, resume):
         names()
         coro = Driven(work(), flow.current.get())
         coro.send(None)  # the worker has its hop
+        time.sleep(0.1)  # and is done with it
         coro.close()
         state.append(connection.in_atomic_block)
 
