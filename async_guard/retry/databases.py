@@ -16,7 +16,7 @@ import inspect
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 from asgiref.sync import SyncToAsync
@@ -207,13 +207,28 @@ def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __exit__(atomic: Any, *error: Any) -> Any:
         drive = current_drive()
+        if drive is None:
+            return original(atomic, *error)
         try:
-            return hop(original, atomic, *error)
+            return _exit_in_worker(original, atomic, error)
         finally:
-            if drive is not None:
-                _let_go(drive, atomic)
+            _let_go(drive, atomic)
 
     return __exit__
+
+
+def _exit_in_worker(original: Callable[..., Any], atomic: Any, error: tuple[Any, ...]) -> Any:
+    """End a block whatever happens to the task: one that was cancelled first is rolled back."""
+    call = Call(original, (atomic, *error))
+    try:
+        wait_for(call)
+    except BaseException:
+        while call.state == Call.GIVEN_UP:
+            call = Call(original, (atomic, *sys.exc_info()))
+            with suppress(CancelledError):  # once more: it is being raised already
+                wait_for(call)
+        raise
+    return call.outcome()
 
 
 def _let_go(drive: Driven, atomic: Any) -> None:

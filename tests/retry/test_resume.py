@@ -306,6 +306,34 @@ async def test_cancellation_while_a_transaction_opens(film, resume):
     assert await sync_to_async(names)() == ["Tarkovsky"]
 
 
+async def test_cancellation_before_a_transaction_ends(film, resume):
+    """
+    A task that is cancelled while the end of its transaction waits for the worker rolls back.
+    """
+    state = []
+
+    @guarded
+    async def request():
+        async def work():
+            with transaction.atomic():
+                Director.objects.create(name="one")
+                busy.append(asyncio.create_task(sync_to_async(time.sleep)(0.2)))
+                await asyncio.sleep(0.05)  # the worker is busy with something else
+
+        busy = []
+        names()
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.15)
+        task.cancel()
+        await asyncio.wait([task])
+        state.append((task.cancelled(), connection.in_atomic_block))
+        await asyncio.gather(*busy)
+
+    await request()
+    assert state == [(True, False)]
+    assert await sync_to_async(names)() == ["Tarkovsky"]
+
+
 async def test_timeout(film, resume):
     """
     ``asyncio.timeout`` ends a block whose statement is longer, after the statement.
