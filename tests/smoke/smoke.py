@@ -82,7 +82,7 @@ def check_report(log_file: Path) -> None:
     """Without any extra the report is plain text, and a page."""
     command = [str(Path(sys.executable).parent / "async-guard"), "report", str(log_file)]
     done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
-    if "count_groups" not in done.stdout or "1 ours" not in done.stdout:
+    if "count_groups" not in done.stdout or "2 ours" not in done.stdout:
         sys.exit(f"async-guard report said {done.stdout!r}.")
     page = log_file.with_suffix(".html")
     subprocess.run([*command, "-o", str(page)], check=True, timeout=60)
