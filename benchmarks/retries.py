@@ -9,10 +9,11 @@ and runs of the resolver's body.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -141,17 +142,16 @@ def main(name: str, rounds: str = "1") -> dict[str, Any] | list[str]:
 
 async def _measure(pair: Pair, rounds: int) -> Cost:
     ratios, theirs_ms = [], []
-    with ExitStack() as stack:
-        stack.enter_context(_quiet())
-        ours, theirs = _active(pair, pair.mode), _active(pair, pair.their_mode)
-        for number in range(rounds):
-            sides = [(ours, pair.ours, pair.forget), (theirs, pair.theirs, False)]
-            seconds = {}
-            for active, run, forget in sides if number % 2 else reversed(sides):
-                seconds[run, active] = await _turn(active, run, forget)
-            ratios.append(seconds[pair.ours, ours] / seconds[pair.theirs, theirs])
-            theirs_ms.append(seconds[pair.theirs, theirs] * 1000)
-        counts = await _counts(pair, ours)
+    logging.disable(logging.CRITICAL)  # the log costs both sides the same: nothing
+    ours, theirs = _active(pair, pair.mode), _active(pair, pair.their_mode)
+    for number in range(rounds):
+        sides = [(ours, pair.ours, pair.forget), (theirs, pair.theirs, False)]
+        seconds = {}
+        for active, run, forget in sides if number % 2 else reversed(sides):
+            seconds[run, active] = await _turn(active, run, forget)
+        ratios.append(seconds[pair.ours, ours] / seconds[pair.theirs, theirs])
+        theirs_ms.append(seconds[pair.theirs, theirs] * 1000)
+    counts = await _counts(pair, ours)
     lower, median, upper = quartiles(ratios)
     return Cost(
         name=pair.name,
@@ -163,14 +163,6 @@ async def _measure(pair: Pair, rounds: int) -> Cost:
         theirs_ms=quartiles(theirs_ms)[1],
         counts=counts,
     )
-
-
-def _quiet() -> AbstractContextManager[None]:
-    """Hits are counted, and the log costs both sides the same: nothing."""
-    import logging
-
-    logging.disable(logging.CRITICAL)
-    return nullcontext()
 
 
 def _active(pair: Pair, mode: str) -> Callable[[], AbstractContextManager[None]]:

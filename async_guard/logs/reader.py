@@ -129,10 +129,12 @@ class Reader:
         if more > 0 and events:
             self._lose(fragment, MIXED_UP, more)
 
-    def _read_value(self, value: Any, depth: int = 0) -> bool:
-        """Read what is in *value*; False: nothing of ours."""
+    def _read_value(self, value: Any, times: tuple[Any, ...] = (), depth: int = 0) -> bool:
+        """Read what is in *value*, inside of envelopes with *times*; False: nothing of ours."""
         is_ours = False
         for found in unwrap(value):
+            if times:
+                found = found._replace(times=(*found.times, *times))
             if isinstance(found, Text):
                 is_ours = self._read_text(found.text, found.times, depth + 1) or is_ours
             else:
@@ -151,15 +153,7 @@ class Reader:
             value = decoded_text(text[begin:])
         except ValueError:
             return self._read_broken(text, depth)
-        found = False
-        for each in unwrap(value):
-            each = each._replace(times=(*each.times, *times))
-            if isinstance(each, Text):
-                found = self._read_text(each.text, each.times, depth + 1) or found
-            else:
-                self._read_found(each)
-                found = True
-        return found
+        return self._read_value(value, times, depth)
 
     def _read_found(self, found: Found) -> None:
         if found.name not in COUNTED:

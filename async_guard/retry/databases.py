@@ -149,9 +149,7 @@ class Databases:
             drive = current_drive()
             if drive is None:
                 return original(self, *args, **kwargs)
-            call = Call(
-                functools.partial(original, **kwargs) if kwargs else original, (self, *args)
-            )
+            call = Call(_bound(original, kwargs), (self, *args))
             carry_out(drive, call, self.connection)
             return _resumable(call.outcome())
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
+from async_guard.origin import read_origin
 from async_guard.problem import Problem
 from async_guard.retry.breaker import Breakers
 from async_guard.settings import Settings
@@ -88,8 +89,6 @@ class Policy:
 
 
 def _field_of(frame: FrameType | None) -> str | None:
-    from async_guard.origin import read_origin
-
     return read_origin(frame)[0].field if frame is not None else None
 
 

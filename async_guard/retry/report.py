@@ -13,6 +13,7 @@ from typing import Any
 
 from async_guard import origin
 from async_guard.access import cause_of
+from async_guard.callsite import code_of
 from async_guard.deaf import Deafness, is_deaf
 from async_guard.guard import guard
 from async_guard.hit import SYNC_ORM, TRANSACTION_ACROSS_AWAIT, Hit
@@ -179,8 +180,6 @@ class Reporter:
 
 def waiting_frame(frame: FrameType | None, coro: Any) -> FrameType | None:
     """Return the innermost frame of the project's that awaits, from the outermost coroutine in."""
-    from async_guard.callsite import code_of
-
     found = None
     while coro is not None:
         inner = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
