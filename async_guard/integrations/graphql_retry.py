@@ -12,10 +12,12 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 from graphql import GraphQLObjectType, GraphQLSchema, get_named_type, is_list_type, is_non_null_type
 
+from async_guard.integrations.graphql_ahead import rows_ahead
 from async_guard.retry.policy import NEVER, SAFE, mark_of
 from async_guard.retry.rerun import NOT_RETRIED, Plan, Rerunner, evaluated
 from async_guard.retry.watch import watch
@@ -38,11 +40,12 @@ class Fields:
             return
         wrapped = self._wrapped[schema] = []
         effects = set(effect_types(schema))
+        plans: dict[Any, dict[str, Plan]] = {}
         for owner in schema.type_map.values():
             if not isinstance(owner, GraphQLObjectType) or owner.name.startswith("__"):
                 continue
             for name, field in owner.fields.items():
-                for held, attribute, wrapper in self._wrappers(owner, name, field, effects):
+                for held, attribute, wrapper in self._wrappers(owner, name, field, effects, plans):
                     wrapped.append((held, attribute, vars(held).get(attribute)))
                     setattr(held, attribute, wrapper)
 
@@ -57,16 +60,30 @@ class Fields:
                     setattr(held, attribute, original)
 
     def _wrappers(
-        self, owner: GraphQLObjectType, name: str, field: Any, effects: set[GraphQLObjectType]
+        self,
+        owner: GraphQLObjectType,
+        name: str,
+        field: Any,
+        effects: set[GraphQLObjectType],
+        plans: dict[Any, dict[str, Plan]],
     ) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
         """Yield what is to be replaced for a field: object, attribute, replacement."""
         definition = field.extensions.get(DEFINITION)
         if definition is None or field.resolve is None:
             return
+        resolve = field.resolve
         if not definition.is_async:
             plan = _plan(owner, name, field, definition, has_effects=owner in effects)
-            if plan is not None:
-                yield field, "resolve", self._wrapper(plan, has_arguments=bool(field.args))
+            if plan is None:
+                return
+            plans.setdefault(owner, {})[name] = plan
+            resolve = self._wrapper(plan, has_arguments=bool(field.args))
+        if self._rerunner.ahead is not None and _is_list(field.type) and owner not in effects:
+            below = plans.setdefault(get_named_type(field.type), {})
+            resolve = rows_ahead(self._rerunner.ahead, resolve, below)
+        if resolve is not field.resolve:
+            yield field, "resolve", resolve
+        if not definition.is_async:
             return
         for permission in _sync_permissions(definition):
             plan = Plan(f"{owner.name}.{name}", permission.has_permission)
@@ -139,7 +156,18 @@ def _plan(
     mark = mark_of(resolver.wrapped_func) if resolver is not None else None
     if mark == NEVER or (has_effects and mark != SAFE):
         return None
-    return Plan(f"{owner.name}.{name}", field.resolve, is_list=_is_list(field.type))
+    resolve = _on_copies(field.resolve) if name == "_entities" else field.resolve
+    return Plan(f"{owner.name}.{name}", resolve, is_list=_is_list(field.type))
+
+
+def _on_copies(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Federation's resolver takes its arguments apart: a second run needs them whole."""
+
+    @functools.wraps(resolve)
+    def resolved(source: Any, info: Any, *, representations: Any) -> Any:
+        return resolve(source, info, representations=[copy(each) for each in representations])
+
+    return resolved
 
 
 def _is_list(graphql_type: Any) -> bool:

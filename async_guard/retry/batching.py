@@ -9,7 +9,7 @@ base managers, without database routers, on saved objects of one database that h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,18 +28,28 @@ LEAST = 2
 
 def load_together(jobs: Iterable[Any]) -> None:
     """Fill the relation of the jobs' sources, where a job names one."""
-    groups: dict[tuple[Any, ...], list[Any]] = {}
+    groups: dict[str, list[Any]] = {}
     for job in jobs:
         if job.relation is not None:
-            state = getattr(job.source, "_state", None)
-            key = type(job.source), getattr(state, "db", None), job.relation
-            groups.setdefault(key, []).append(job)
-    for (model, alias, relation), members in groups.items():
-        if alias is None or len(members) < LEAST:
-            continue
+            groups.setdefault(job.relation, []).append(job)
+    for relation, members in groups.items():
+        loaded = load_relation([job.source for job in members], relation)
+        for job in members:
+            job.batched = id(job.source) in loaded
+
+
+def load_relation(sources: Iterable[Any], relation: str) -> set[int]:
+    """Fill *relation* of those sources that lack it. Return the ids of these objects."""
+    kinds: dict[tuple[type, Any], dict[int, Any]] = {}
+    for source in sources:
+        alias = getattr(getattr(source, "_state", None), "db", None)
+        kinds.setdefault((type(source), alias), {})[id(source)] = source
+    loaded: set[int] = set()
+    for (model, alias), members in kinds.items():
         descriptor = inspect.getattr_static(model, relation, None)
-        if is_provable(descriptor):
-            _load(alias, relation, descriptor, members)
+        if alias is not None and len(members) >= LEAST and is_provable(descriptor):
+            loaded.update(_load(alias, relation, descriptor, members.values()))
+    return loaded
 
 
 def is_provable(descriptor: Any) -> bool:
@@ -67,22 +77,20 @@ def _is_generic(descriptor: Any) -> bool:
     )
 
 
-def _load(alias: str, relation: str, descriptor: Any, jobs: list[Any]) -> None:
-    mine = [job for job in jobs if _is_bare(descriptor, job.source)]
-    if len(mine) < LEAST:
+def _load(alias: str, relation: str, descriptor: Any, sources: Iterable[Any]) -> Iterator[int]:
+    bare = [source for source in sources if _is_bare(descriptor, source)]
+    if len(bare) < LEAST:
         return
-    sources = list({id(job.source): job.source for job in mine}.values())
     try:
         # a failed query would break the transaction that the resolvers run in
         is_open = connections[alias].in_atomic_block
         with transaction.atomic(using=alias) if is_open else nullcontext():
-            prefetch_related_objects(sources, relation)
+            prefetch_related_objects(bare, relation)
     except (DatabaseError, AttributeError, ValueError):
         return  # each resolver meets the error, if it is one
-    for job in mine:
-        job.batched = True
     if type(descriptor) in _FORWARD:
-        _forget_missing(descriptor.field, sources)
+        _forget_missing(descriptor.field, bare)
+    yield from map(id, bare)
 
 
 def _is_bare(descriptor: Any, source: Any) -> bool:

@@ -22,7 +22,7 @@ class Call:
     Both are kept here: a ``Future`` takes no ``StopIteration``, and a cancelled one forgets.
     """
 
-    __slots__ = ("_lock", "_waiter", "args", "error", "function", "result", "state")
+    __slots__ = ("_lock", "_waiter", "args", "begins", "error", "function", "result", "state")
 
     WAITING, RUNNING, DONE, GIVEN_UP = range(4)
 
@@ -32,6 +32,8 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
         self.state = self.WAITING
+        self.begins = False
+        """It begins a transaction."""
         self._lock = threading.Lock()
         self._waiter: Callable[[], None] | None = None
 
@@ -73,7 +75,7 @@ class Call:
                 ended: what happened to it must be known, or a transaction is left open.
         """
         try:
-            await _in_worker(self)
+            await in_worker(self)
         except asyncio.CancelledError:
             await self._settled()
             raise
@@ -137,7 +139,7 @@ def _run(call: Call) -> None:
     call.run()
 
 
-_in_worker = sync_to_async(_run, thread_sensitive=True)
+in_worker = sync_to_async(_run, thread_sensitive=True)
 
 
 def has_worker_of_its_own() -> bool:

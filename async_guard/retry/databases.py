@@ -31,7 +31,8 @@ from django.utils.asyncio import async_unsafe
 from async_guard.access import decorates_coroutine, learn, read_atomic, read_compiler, read_unsafe
 from async_guard.deaf import Deafness
 from async_guard.probe import Seam, patched
-from async_guard.retry.call import Call
+from async_guard.retry import flow
+from async_guard.retry.call import Call, in_worker
 from async_guard.retry.report import REFUSED, Reporter
 from async_guard.retry.resume import Driven, current_drive, hop, wait_for
 
@@ -91,6 +92,7 @@ class Databases:
             yield Seam(each, "execute_sql", self._execute_sql)
         yield Seam(Atomic, "__enter__", self._enter)
         yield Seam(Atomic, "__exit__", _exit)
+        yield Seam(SyncToAsync, "__call__", _in_turn)
 
     # --- connections ---------------------------------------------------------------------------
 
@@ -167,21 +169,30 @@ class Databases:
                     return original(atomic)
             connection = connections[atomic.using or DEFAULT_DB_ALIAS]
             call = Call(original, (atomic,))
+            call.begins = True
             try:
-                self._carry_out(drive, call, connection)
-            except BaseException as error:  # the task is cancelled, or the coroutine closed
-                if not isinstance(error, CancelledError):
-                    call.settle_blocking()
-                if call.succeeded:  # nobody else will end it
-                    atomic.__exit__(*sys.exc_info())
-                raise
-            entered = call.outcome()
-            drive.held = [*(drive.held or ()), (atomic, connection)]
-            drive.flow.hold(connection)
-            return entered
+                return self._entered(drive, call, connection)
+            finally:
+                if not drive.held:
+                    drive.flow.end_turn(drive)
 
         learn(__enter__, read_atomic)
         return __enter__
+
+    def _entered(self, drive: Driven, call: Call, connection: Any) -> Any:
+        (atomic,) = call.args
+        try:
+            self._carry_out(drive, call, connection)
+        except BaseException as error:  # the task is cancelled, or the coroutine closed
+            if not isinstance(error, CancelledError):
+                call.settle_blocking()
+            if call.succeeded:  # nobody else will end it
+                atomic.__exit__(*sys.exc_info())
+            raise
+        entered = call.outcome()
+        drive.held = [*(drive.held or ()), (atomic, connection)]
+        drive.flow.hold(connection)
+        return entered
 
     def _carry_out(self, drive: Driven, call: Call, connection: Any) -> None:
         """Wait for *call* and report it, or make it here, so that Django refuses it."""
@@ -235,7 +246,23 @@ def _let_go(drive: Driven, atomic: Any) -> None:
         if each[0] is atomic:
             drive.held = [other for other in drive.held or () if other is not each]
             drive.flow.release(each[1])
-            return
+            break
+    if not drive.held:
+        drive.flow.end_turn(drive)
+
+
+def _in_turn(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Code that uses the worker by itself waits for the transaction of another task, too."""
+
+    @functools.wraps(original)
+    async def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
+        mine = flow.current.get()
+        is_other = function is not in_worker and function._thread_sensitive
+        if is_other and mine is not None and mine.turn is not None:
+            await mine.wait_for_turn(current_drive())
+        return await original(function, *args, **kwargs)
+
+    return __call__
 
 
 def _change_connection(original: Callable[..., Any]) -> Callable[..., Any]:

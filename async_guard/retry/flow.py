@@ -5,12 +5,13 @@ and its transaction. Two requests never share one.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
 
 from async_guard.retry.call import Call, has_worker_of_its_own
@@ -29,7 +30,7 @@ class Worker:
 class Flow:
     """What belongs to one guarded call."""
 
-    __slots__ = ("__weakref__", "awaited", "connections", "held", "worker")
+    __slots__ = ("__weakref__", "_waiters", "awaited", "connections", "held", "turn", "worker")
 
     def __init__(self, awaited: Callable[[Any], None]) -> None:
         self.awaited = awaited
@@ -39,6 +40,9 @@ class Flow:
         self.worker: Worker | None = None
         self.held: list[Any] = []
         """Those that it is in a transaction on, once for each block."""
+        self.turn: tuple[Any, Any] | None = None
+        """The task in the middle of a transaction, and below which ``async_to_sync`` it runs."""
+        self._waiters: list[asyncio.Future[None]] = []
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own."""
@@ -63,9 +67,41 @@ class Flow:
         if connection not in self.held:
             holders.pop(connection, None)
 
+    # A block that awaits nothing is a transaction of its own, as it would be in a plain thread:
+    # while its code waits for the worker, the flow's other tasks must not run statements in it.
+
+    def is_turn_of(self, drive: Any) -> bool:
+        """Tell whether *drive* may use the worker now."""
+        turn = self.turn
+        return turn is None or turn[0] is drive or turn[1] is not _outer()
+
+    def begin_turn(self, drive: Any) -> None:
+        self.turn = drive, _outer()
+
+    def end_turn(self, drive: Any) -> None:
+        """Let the others go on; nothing if it was not the turn of *drive*."""
+        if self.turn is not None and self.turn[0] is drive:
+            self.turn = None
+            waiters, self._waiters = self._waiters, []
+            for each in waiters:
+                if not each.done():
+                    each.set_result(None)
+
+    async def wait_for_turn(self, drive: Any) -> None:
+        """Return when no other task of the flow is in the middle of a transaction."""
+        while not self.is_turn_of(drive):
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
     def may_use(self, connection: Any) -> bool:
         """Tell whether no other flow, on a shared worker, is in a transaction on *connection*."""
         return not holders or holders.get(connection, self) is self
+
+
+def _outer() -> Any:
+    """Return the ``async_to_sync`` call that the code runs in: a turn would wait for it."""
+    return getattr(AsyncToSync.executors, "current", None)
 
 
 holders: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()

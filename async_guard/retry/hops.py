@@ -20,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from async_guard.retry.batching import load_together
 from async_guard.retry.call import Call
 
+RERUN = "rerun"
 HOP_TIME_S = 0.1
 """A hop that took so long ends: the calls that are left take the next one, others may go first."""
 
@@ -54,7 +55,10 @@ class Job:
         self.call = call
         """A function and its arguments: a plan, those of its call, and its keywords."""
         self.ended = ended
-        """Called in the loop with the job and the hop that carried it out; settles the future."""
+        """
+        Called in the loop with the job and the hop that carried it out; settles the future, which
+        is done where nobody waits any more.
+        """
         self.relation = relation
         """What is loaded for the sources of all jobs at once."""
         self.first = first
@@ -131,6 +135,16 @@ class Hop:
                 if time.perf_counter() > ends:
                     return
 
+    def how(self, job: Job, took_s: float) -> dict[str, Any]:
+        """Return keyword arguments of ``Hit`` about a retry that the hop carried out."""
+        return {
+            "retry_strategy": RERUN,
+            "retry_duration_ms": round(took_s * 1000, 3),
+            "retry_hop_size": len(self.jobs),
+            "retry_batched": job.batched,
+            "retry_queries": self.queries,
+        }
+
     def _count(self, execute: Any, *args: Any) -> Any:
         self.queries += 1
         return execute(*args)
@@ -196,9 +210,7 @@ class Hops:
 
 def _end(hop: Hop, failed: BaseException | None) -> None:
     for job in hop.jobs if failed else hop.jobs[: hop.done]:
-        if job.future.done():
-            continue
-        if failed is not None and not job.is_done:
+        if failed is not None and not job.is_done and not job.future.done():
             job.error = failed
         job.ended(job, hop)
         if job.future.done() and not job.future.cancelled():

@@ -20,9 +20,10 @@ from django.db.models.manager import BaseManager
 
 from async_guard.guard import guard
 from async_guard.hit import Hit
-from async_guard.outcome import HANDLED, RETRIED, RETRY_FAILED, RETRY_REFUSED
+from async_guard.outcome import HANDLED, RAISED, RETRIED, RETRY_FAILED, RETRY_REFUSED
 from async_guard.pending import PendingHit
 from async_guard.problem import Problem
+from async_guard.retry.ahead import Ahead
 from async_guard.retry.hops import Hop, Hops, Job
 from async_guard.retry.policy import Policy, is_failure
 from async_guard.retry.routes import Route, known
@@ -30,7 +31,6 @@ from async_guard.retry.watch import watch
 from async_guard.settings import Settings
 
 NOT_RETRIED = object()
-RERUN = "rerun"
 
 
 class Plan:
@@ -76,6 +76,7 @@ class Rerunner:
             batching=settings.RETRY_BATCHING,
         )
         self._hops.on_end = self._tell_routed
+        self.ahead = Ahead(policy, self._hops, self._is_open) if settings.RETRY_BATCHING else None
 
     def attempt_call(self, plan: Plan, *args: Any, **kwargs: Any) -> Any:
         """Run *plan* with these arguments, see ``attempt``."""
@@ -124,6 +125,8 @@ class Rerunner:
         attempt = Attempt(watch.claim(frame), result, error)
         if self._is_wanted(plan, attempt):
             first = attempt.hits[0]
+            if plan.route is not None and args and plan.route.is_loaded(args[0]):
+                plan.route.suffices = False
             self.learn(plan, first.problem, first.hit, first.cause)
             return self._hops.submit(self._job(plan, args, kwargs, attempt, first.cause))
         if error is not None:
@@ -151,16 +154,19 @@ class Rerunner:
 
     def routed(self, plan: Plan, route: Route, args: Any, kwargs: Any) -> Any:
         """Return what is to be awaited instead of a run in the loop; or ``NOT_RETRIED``."""
-        if route.is_over():
-            known.forget(route)
+        if args and route.is_loaded(args[0]):
             return NOT_RETRIED
-        if _is_loaded(route, args):
-            return NOT_RETRIED
-        if not self._policy.admits(route.problem) or not self._hops.has_room():
+        if not self._is_open(route):
             return NOT_RETRIED
         route.uses += 1
         call = run_again, plan, args, kwargs
         return self._hops.submit(Job(call, self._ended, relation=route.relation, route=route))
+
+    def _is_open(self, route: Route) -> bool:
+        if route.is_over():
+            known.forget(route)
+            return False
+        return self._policy.admits(route.problem) and self._hops.has_room()
 
     def learn(self, plan: Plan, problem: Problem, hit: Hit, cause: str | None) -> None:
         """Send the plan's next calls to the worker at once."""
@@ -173,6 +179,9 @@ class Rerunner:
     # --- after the run in the worker -------------------------------------------------------------
 
     def _ended(self, job: Job, hop: Hop) -> None:
+        if job.future.done():
+            self._given_up(job, hop)
+            return
         error, attempt = job.error, job.first
         failed = isinstance(error, SynchronousOnlyOperation) or is_failure(error)
         if failed and attempt is None:
@@ -190,6 +199,15 @@ class Rerunner:
         else:
             job.future.set_result(job.result)
 
+    def _given_up(self, job: Job, hop: Hop) -> None:
+        """Nobody waits for the answer any more: tell how the hits of the first run ended."""
+        first, took = job.first, time.perf_counter() - job.since
+        for each in first.hits if first is not None else ():
+            if job.is_done and job.error is None:
+                guard.release(each, RETRIED, hop.how(job, took))
+            else:  # the resolver let it out, or has eaten it
+                guard.release(each, RAISED if first.error is not None else None)
+
     def _first_run(self, plan: Plan, args: Any, kwargs: Any) -> Attempt:
         """Run in the loop what a route had kept from it: its answer is the original one."""
         watch.codes.add(_in_loop.__code__)
@@ -199,7 +217,7 @@ class Rerunner:
         took = time.perf_counter() - job.since
         for each in attempt.hits:
             self._policy.ended(each.problem, took, failed=failed)
-            guard.release(each, RETRY_FAILED if failed else RETRIED, _how(job, hop, took))
+            guard.release(each, RETRY_FAILED if failed else RETRIED, hop.how(job, took))
 
     def _tell_routed(self, hop: Hop) -> None:
         """Tell once of all the jobs of a hop that took one route."""
@@ -209,27 +227,8 @@ class Rerunner:
             took = time.perf_counter() - jobs[0].since
             self._policy.ended(route.problem, took, failed=failed)
             outcome = RETRY_FAILED if failed else RETRIED
-            how = _how(jobs[0], hop, took)
+            how = hop.how(jobs[0], took)
             guard.tell_again(route.problem, route.hit, outcome, len(jobs), how)
-
-
-def _how(job: Job, hop: Hop, took_s: float) -> dict[str, Any]:
-    """Return keyword arguments of ``Hit`` about the retry."""
-    return {
-        "retry_strategy": RERUN,
-        "retry_duration_ms": round(took_s * 1000, 3),
-        "retry_hop_size": len(hop.jobs),
-        "retry_batched": job.batched,
-        "retry_queries": hop.queries,
-    }
-
-
-def _is_loaded(route: Route, args: Any) -> bool:
-    """Tell whether these rows come with what the route is for: then nothing waits."""
-    if route.relation is None or not args:
-        return False
-    state = getattr(args[0], "_state", None)
-    return route.relation in getattr(state, "fields_cache", ())
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

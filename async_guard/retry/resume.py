@@ -165,7 +165,7 @@ class Driven(Coroutine[Any, Any, Any]):
     def _until_it_waits(self, step: Step, asked: Any) -> Any:
         """Have the worker carry out what the step asks for, as long as that is done at once."""
         while type(asked) is Call:
-            self._wait = asked.carry_out()
+            self._wait = self._carried_out(asked)
             try:
                 return self._wait.send(None)
             except StopIteration:
@@ -177,8 +177,26 @@ class Driven(Coroutine[Any, Any, Any]):
         self._step = None
         return self._ended(step, asked)
 
+    def _carried_out(self, call: Call) -> Coroutine[Any, Any, None]:
+        """Return what waits for *call*, and before that for the transaction of another task."""
+        if self.flow.turn is not None and not self.flow.is_turn_of(self):
+            return self._in_turn(call)
+        if call.begins:
+            self.flow.begin_turn(self)
+        return call.carry_out()
+
+    async def _in_turn(self, call: Call) -> None:
+        try:
+            await self.flow.wait_for_turn(self)
+        except BaseException:
+            call.state = Call.GIVEN_UP
+            raise
+        await self._carried_out(call)
+
     def _ended(self, step: Step, outcome: Any) -> Any:
         """Return or raise what the step did, which is free for another coroutine now."""
+        if self.flow.turn is not None:
+            self.flow.end_turn(self)
         step.gr_context = None
         step.drive = None
         _idle.steps.append(step)
@@ -269,15 +287,6 @@ async def driven(coro: Coroutine[Any, Any, Any]) -> Any:
         return await coro
     async with entered() as flow:
         return await Driven(coro, flow)
-
-
-async def driven_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what a synchronous *function* returns; its calls may wait."""
-
-    async def call() -> Any:
-        return function(*args, **kwargs)
-
-    return await driven(call())
 
 
 class DrivenGenerator(AsyncGenerator[Any, Any]):

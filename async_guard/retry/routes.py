@@ -17,7 +17,17 @@ from typing import Any
 class Route:
     """What is known of a field that needs the worker thread."""
 
-    __slots__ = ("ends", "hit", "name", "plan", "problem", "relation", "uses")
+    __slots__ = (
+        "ends",
+        "hit",
+        "name",
+        "plan",
+        "problem",
+        "relation",
+        "suffices",
+        "together",
+        "uses",
+    )
 
     def __init__(
         self, plan: Any, problem: Any, hit: Any, relation: str | None, lasts_s: float
@@ -30,12 +40,23 @@ class Route:
         self.problem = problem
         self.relation = relation
         """The single-valued relation of the source object that is loaded for all at once."""
+        self.suffices = True
+        """What the field needs is the relation: where that is loaded, it runs in the loop."""
+        self.together = True
+        """The relation can be loaded for many rows at once."""
         self.ends = time.monotonic() + lasts_s
         self.uses = 0
 
     def is_over(self) -> bool:
         """Tell whether it is to be learned again."""
         return time.monotonic() > self.ends
+
+    def is_loaded(self, source: Any) -> bool:
+        """Tell whether *source* comes with what the route is for: then nothing waits."""
+        if self.relation is None or not self.suffices:
+            return False
+        state = getattr(source, "_state", None)
+        return self.relation in getattr(state, "fields_cache", ())
 
     def __repr__(self) -> str:
         left = max(0, round(self.ends - time.monotonic()))
