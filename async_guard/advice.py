@@ -292,6 +292,23 @@ def _is_to_many(hit: Hit) -> bool:
     return is_read and not (_NARROWED.search(hit.text) and _is_loop(hit))
 
 
+def _is_own(hit: Hit) -> bool:
+    """Tell whether the project can await where it reads what is lazy."""
+    return hit.owner == "app" or hit.on_stack
+
+
+def _user_sentence(hit: Hit) -> str:
+    if _is_own(hit):
+        return (
+            "Use await request.auser() in an async function; request.user loads the "
+            "session and the user."
+        )
+    return (
+        "Set request.user = await request.auser() in async middleware: "
+        f"{hit.owner_package or 'the library'} reads request.user before the view runs."
+    )
+
+
 def _loop_sentence(hit: Hit) -> str:
     if not hit.on_stack:
         return "Return the rows, not the queryset: [row async for row in queryset]."
@@ -385,11 +402,8 @@ RULES: tuple[Rule, ...] = (
         "AG107",
         "request.auser()",
         lambda hit: hit.access == "lazy_user",
-        lambda hit: (
-            "Use await request.auser() in an async function; request.user loads the "
-            "session and the user."
-        ),
-        lambda hit: "user = await request.auser()",
+        _user_sentence,
+        lambda hit: f"{'user' if _is_own(hit) else 'request.user'} = await request.auser()",
     ),
     Rule(
         "AG111",

@@ -20,6 +20,7 @@ import inspect
 import json
 import linecache
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -266,13 +267,21 @@ def read_stack(frame: FrameType | None) -> Stack:
     while frame is not None:
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
-        if known.stops:
+        if known.stops and not is_looked_through(frame, known):
             if known.is_project:
                 return Stack(frames, frame, None, Edge.NONE)
             return Stack(frames, None, frame, known.edge)
         frames.append((frame, known))
         frame = frame.f_back
     return Stack(frames, None, None, Edge.LOOP)
+
+
+def is_looked_through(frame: FrameType, known: Code) -> bool:
+    """Tell a template of somebody else's: a form's, say. Who renders it is who wrote the code."""
+    if known.edge is not Edge.TEMPLATE:
+        return False
+    name = getattr(getattr(frame.f_locals.get("self"), "origin", None), "name", None)
+    return isinstance(name, str) and _owner(name)[0] in (FRAMEWORK, DEPENDENCY)
 
 
 def positions(code: CodeType, lasti: int) -> tuple[int, int, int, int] | None:
@@ -348,6 +357,23 @@ def _line_of_def(lines: list[str], code: CodeType) -> int:
         if lines[number - 1].lstrip().startswith(("def ", "async def ", "class ")):
             return number
     return code.co_firstlineno
+
+
+def definition_of_class(owner: Any) -> CallSite | None:
+    """Describe where a class of the project begins, for what it inherits."""
+    filename = getattr(sys.modules.get(getattr(owner, "__module__", "")), "__file__", None)
+    if filename is None or _owner(filename)[0] != PROJECT:
+        return None
+    begins = re.compile(rf"\s*class\s+{re.escape(owner.__name__)}\b")
+    lines = linecache.getlines(filename)
+    line = next((at for at, text in enumerate(lines, 1) if begins.match(text)), 1)
+    return CallSite(
+        path=project_path(filename),
+        line=line,
+        function=function_name(owner.__module__, owner.__qualname__),
+        text=_code_on(lines, line),
+        on_stack=False,
+    )
 
 
 def _line_of_return(lines: list[str], code: CodeType) -> int | None:

@@ -32,6 +32,7 @@ from async_guard.writer import Writer, is_writer_thread
 
 logger = logging.getLogger("async_guard")
 TICK_S = 0.5
+FORK_WAIT_S = 1.0
 
 
 class Outlet:
@@ -125,6 +126,8 @@ class Courier:
         self._seams = seams
         self._extra: list[Sink] = []
         self._outlets: list[Outlet] = []
+        self._paused: dict[int, list[Writer]] = {}
+        """What each thread that forks right now has paused."""
         self.wants_all = False
         """Somebody wants every hit in full, whatever ``BURST`` says."""
         self.open(Settings(), with_sinks=False)
@@ -151,12 +154,15 @@ class Courier:
 
     def close(self, deadline: float) -> None:
         """End the threads, and close the files."""
-        for writer in (self._desk, *(outlet.writer for outlet in self._outlets)):
+        for writer in self._writers():
             writer.stop(deadline)
             close = getattr(writer.sink, "close", None)
             if close is not None:
                 close()
         self._outlets = []
+
+    def _writers(self) -> list[Writer]:
+        return [self._desk, *(outlet.writer for outlet in list(self._outlets))]
 
     def start(self) -> None:
         """Start the thread that the others are started from."""
@@ -260,10 +266,26 @@ class Courier:
             done = outlet.flush(deadline) and done
         return done
 
+    def before_fork(self) -> None:
+        """
+        Wait until no thread of ours writes, if that is soon.
+
+        What a log locks meanwhile, such as structlog's ``PrintLogger``, is locked for ever in the
+        child, for the project's own lines, too.
+        """
+        deadline = time.monotonic() + FORK_WAIT_S
+        paused = [each for each in self._writers() if each.pause(deadline)]
+        self._paused[threading.get_ident()] = paused
+
+    def after_fork_in_parent(self) -> None:
+        for writer in self._paused.pop(threading.get_ident(), ()):
+            writer.go_on()
+
     def after_fork(self) -> None:
         """Begin anew in a child process: the parent writes what the parent noticed."""
         self.limiter = Limiter(self._settings.BURST, self._settings.MAX_FINGERPRINTS)
         self._summary_lock = threading.RLock()
+        self._paused.clear()
         self._desk.forget()
         for outlet in self._outlets:
             outlet.after_fork()

@@ -155,6 +155,12 @@ class Guard:
         with self._lock:
             self._courier.remove_sink(sink)
 
+    def before_fork(self) -> None:
+        self._courier.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        self._courier.after_fork_in_parent()
+
     def after_fork(self) -> None:
         """Begin anew in a child process: threads and locks of the parent are gone."""
         self._lock = threading.RLock()
@@ -496,7 +502,12 @@ _RENAMED = {
 _ORIGIN = [(each.name, _RENAMED.get(each.name, each.name)) for each in fields(Origin)]
 
 guard = Guard()
-os.register_at_fork(after_in_child=guard.after_fork)
+if sys.platform != "win32":
+    os.register_at_fork(
+        before=guard.before_fork,
+        after_in_parent=guard.after_fork_in_parent,
+        after_in_child=guard.after_fork,
+    )
 atexit.register(guard.uninstall)
 
 install = guard.install

@@ -10,6 +10,7 @@ import importlib.metadata
 import operator
 import os
 import random
+import sys
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
@@ -143,7 +144,8 @@ class Hit:
 _NAMES = tuple(each.name for each in fields(Hit))
 _values = operator.attrgetter(*_NAMES)
 _random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_hit_id() -> str:

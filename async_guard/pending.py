@@ -10,9 +10,11 @@ import asyncio
 import contextvars
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
 
 from async_guard import origin
 from async_guard.hit import Hit
@@ -82,9 +84,13 @@ class PendingHit:
         """Return how it ended, as far as it can be known now."""
         if error is None:
             return RAISED
-        answering = self.operation is not None and self.operation.is_answering()
-        if answering and has_surfaced(error.__traceback__, self.innermost):
-            return SWALLOWED  # an extension dropped it before the answer was given
+        operation = self.operation
+        if (
+            operation is not None
+            and operation.is_answering()
+            and has_surfaced(error.__traceback__, self.innermost)
+        ):
+            return _dropped(getattr(operation.graphql.result, "errors", None))
         return read_outcome(error, escaped=self.escaped, task=self.task, innermost=self.innermost)
 
 
@@ -137,8 +143,9 @@ class PendingHits:
         """End a hit, as *outcome* or as far as its exception tells now; once."""
         if pending.holder is not None:
             return
-        if self._pending.get(pending.key) is pending:  # ids are given again
-            del self._pending[pending.key]
+        if self._pending.get(pending.key) is not pending:  # ids are given again
+            return
+        if self._pending.pop(pending.key, None) is pending:  # not another thread's any more
             error = pending.the_error()
             pending.strong = None
             self._deliver(pending, outcome or pending.outcome(error))
@@ -168,8 +175,21 @@ def _answered(error: BaseException, is_shown: bool, operation: Operation) -> str
     """Return the outcome of what an operation did or did not answer with."""
     if is_shown:
         return RAISED
-    hidden = operation.graphql is not None and has_surfaced(error.__traceback__)
-    return SWALLOWED if hidden else None
+    if operation.graphql is None or not has_surfaced(error.__traceback__):
+        return None
+    return _dropped(operation.errors)
+
+
+def _dropped(answered: Iterable[BaseException] | None) -> str:
+    """
+    Return the outcome of what reached the executor and is no part of the answer.
+
+    Either an extension masked it, or it went with its parent, which another field's error had made
+    null already. Where the answer has another refusal, refusals are not masked.
+    """
+    shown = (each for error in answered or () for each in chain_of(error))
+    is_raised = any(isinstance(each, SynchronousOnlyOperation) for each in shown)
+    return RAISED if is_raised else SWALLOWED
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

@@ -25,7 +25,9 @@ from async_guard.callsite import (
     clean,
     code_of,
     definition_of,
+    definition_of_class,
     function_name,
+    is_looked_through,
     is_ours,
     known_codes,
     project_path,
@@ -87,7 +89,7 @@ def _key(frame: FrameType | None) -> tuple[Any, ...]:
     while frame is not None:
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
-        if known.stops:
+        if known.stops and not is_looked_through(frame, known):
             if known.is_project:
                 return id(code), frame.f_lasti, *read_key(reading, deciding)
             return *_place(frame, known.edge), *read_key(reading, deciding)
@@ -163,7 +165,7 @@ def _site(stack: Stack) -> CallSite:
         or (_template_site(stack.edge) if stack.edge_kind is Edge.TEMPLATE else None)
         or (_field_site(stack.edge) if stack.edge_kind is Edge.FIELD else None)
         or _endpoint_site(stack)
-        or (_view_site(stack.edge) if stack.edge_kind is Edge.VIEW else None)
+        or (_view_site(stack) if stack.edge_kind is Edge.VIEW else None)
         or _library_site(stack)
     )
 
@@ -231,10 +233,12 @@ def _endpoint_site(stack: Stack) -> CallSite | None:
     return None
 
 
-def _view_site(frame: FrameType | None) -> CallSite | None:
-    request = frame.f_locals.get("request") if frame is not None else None
+def _view_site(stack: Stack) -> CallSite | None:
+    request = stack.edge.f_locals.get("request") if stack.edge is not None else None
     view = getattr(getattr(request, "resolver_match", None), "func", None)
     view_class = getattr(view, "view_class", None)
+    if any(frame.f_code is getattr(view, "__code__", None) for frame, _ in stack.frames):
+        return definition_of_class(view_class)  # a mixin, which asks before the method runs
     method = getattr(view_class, str(getattr(request, "method", "")).lower(), None)
     return definition_of(method or view, returns=True)
 

@@ -56,7 +56,20 @@ class Writer:
         # put() of a SimpleQueue is reentrant: a finaliser may call it in the middle of another
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._working = threading.RLock()
         self._thread: threading.Thread | None = None
+
+    def pause(self, deadline: float) -> bool:
+        """
+        Have the thread begin nothing more, and wait for what it does; ``go_on`` lets it.
+
+        Returns:
+            False if *deadline* (monotonic) came first: it was not paused.
+        """
+        return self._working.acquire(timeout=max(0.0, deadline - time.monotonic()))
+
+    def go_on(self) -> None:
+        self._working.release()
 
     def start(self) -> None:
         """Start the thread, if it does not run; ``flush()`` does without one."""
@@ -126,7 +139,8 @@ class Writer:
     def _do(self, item: tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]) -> None:
         call, args, context = item
         try:
-            context.run(look_away, call, *args)  # a sink may use other threads, and loops
+            with self._working:
+                context.run(look_away, call, *args)  # a sink may use other threads, and loops
         except BaseException as error:  # also SystemExit: it would end the thread
             failed, self._failed = self._failed, None
             if failed is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 
 import async_guard
+from tests.counted import counted
 
 ROOT = Path(async_guard.__file__).resolve().parent.parent
 SCHEMA = Path(async_guard.__file__).parent / "schemas" / "event-1.0.schema.json"
@@ -81,6 +82,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "hits.jsonl"
+        self.is_counted = False
+        """Its lines are counted: for what runs nowhere else, as it takes longer."""
 
     def write(
         self,
@@ -111,7 +114,8 @@ class Project:
 
     def environment(self, **env: str) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO", "COVERAGE"))}
-        return {**clean, "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}", **env}
+        found = {**clean, "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}", **env}
+        return {**found, **counted()} if self.is_counted else found
 
     def run(self, body: str, *, timeout: float = 60, **more: Any) -> Run:
         """Run the project to its end, which must be a normal one."""

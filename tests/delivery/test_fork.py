@@ -75,6 +75,43 @@ def test_forks_under_hits(project: Project, before: str):
     assert len({each["async_guard.hit_id"] for each in hits_of(events)}) == len(hits_of(events))
 
 
+def test_fork_while_the_log_is_written(project: Project):
+    """
+    A fork in the middle of a line of ours leaves the project's log free in the child.
+    """
+    body = """
+import signal
+
+class Slow:
+    def __init__(self, stream):
+        self.stream, self.writes = stream, threading.Event()
+
+    def write(self, text):
+        self.writes.set()
+        time.sleep(0.1)
+        return self.stream.write(text)
+
+    def flush(self):
+        self.stream.flush()
+
+slow = Slow(sys.stdout)
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(slow))
+asyncio.run(swallow(1))
+assert slow.writes.wait(10)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(10)
+    structlog.get_logger().info("from the child")
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert async_guard.flush()
+"""
+
+    run = project.run(body, before=STRUCTLOG_JSON)
+
+    assert "from the child" in run.out
+
+
 def test_fork_does_not_repeat_what_was_queued(project: Project):
     """
     What waited in the parent's queues when it forked is written by the parent alone.

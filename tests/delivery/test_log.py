@@ -52,6 +52,12 @@ structlog.configure(
 ONE_HIT = "asyncio.run(swallow())"
 
 
+@pytest.fixture(autouse=True)
+def is_counted(project: Project) -> None:
+    """What a project may have configured runs in no other tests."""
+    project.is_counted = True
+
+
 def printed(run):
     return [json.loads(line) for line in run.out.splitlines()]
 
