@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any, TextIO
+import sys
+from typing import TextIO
 
-from async_guard.commands.inputs import add_filters, add_paths, filters_of
-from async_guard.logs.accounts import Accounts
-from async_guard.logs.events import Event
+from async_guard.commands.checkout import root_of
+from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
 from async_guard.logs.failures import CommandFailed
-from async_guard.logs.filters import Filters
-from async_guard.logs.reading import Part, read_part
-from async_guard.logs.sources import Source, find_sources
+from async_guard.logs.report import summed_up
 
 HELP = "Print a patch for what the logs found, or change the files."
 
@@ -21,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
     add_filters(parser)
     parser.add_argument("--root", default=".", metavar="FOLDER", help="the checkout; default: here")
-    parser.add_argument("--only", metavar="FINGERPRINT", help="fix this problem and no other")
+    parser.add_argument(
+        "--only",
+        metavar="FINGERPRINT",
+        help="fix this problem and no other; the first characters are enough",
+    )
     parser.add_argument(
         "--write", action="store_true", help="change the files; the git tree must be clean"
     )
@@ -32,22 +33,11 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         from async_guard.fix import command
     except ImportError as error:
         raise CommandFailed("fix needs libcst: pip install 'async-guard[fix]'.") from error
-    root = Path(options.root)
-    if not root.is_dir():
-        raise CommandFailed(f"{options.root} is no folder: --root names the checkout.")
-    events = _hits(find_sources(options.paths), filters_of(options))
+    root, filters = root_of(options.root), filters_of(options)
+    result = read_inputs(options, filters)
+    tallies = [each for each in result.tallies.ranked() if filters.admit_problem(each)]
+    events = [keys for tally in tallies for keys in tally.ways]
     status: int = command.run(events, root, only=options.only, write=options.write, out=out)
+    if not result.accounts.is_whole:
+        print("\n".join(summed_up(result.accounts)), file=sys.stderr)
     return status
-
-
-def _hits(sources: list[Source], filters: Filters) -> list[dict[str, Any]]:
-    """Return one event in full of every problem: its code is changed once."""
-    found: dict[str, dict[str, Any]] = {}
-
-    def keep(event: Event) -> None:
-        if event.is_hit and event.fingerprint is not None and filters.admit(event):
-            found.setdefault(event.fingerprint, event.keys)
-
-    for source in sources:
-        read_part(Part(source), Accounts(), keep)
-    return list(found.values())

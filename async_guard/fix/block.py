@@ -16,6 +16,7 @@ Moves a block that holds a transaction or a cursor into one inner sync function.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import libcst as cst
 
@@ -104,12 +105,10 @@ def _check(source: Source, block: cst.With) -> None:
 
 
 def _is_in_loop(source: Source, node: cst.CSTNode, block: cst.With) -> bool:
-    for parent, _ in source.ancestors(node):
-        if parent is block:
-            return False
-        if isinstance(parent, cst.For | cst.While):
-            return True
-    return False
+    inside = takewhile(
+        lambda parent: parent is not block, (each for each, _ in source.ancestors(node))
+    )
+    return any(isinstance(parent, cst.For | cst.While) for parent in inside)
 
 
 def _last_line(block: cst.With) -> cst.CSTNode | None:

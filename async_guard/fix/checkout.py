@@ -19,8 +19,7 @@ import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, PositionProvider
 
 from async_guard.fix.refusal import Refused
-
-_SKIPPED = {"__pycache__", "node_modules", "site-packages", "dist-packages", "build", "dist"}
+from async_guard.logs.repository import is_skipped
 
 
 class Source:
@@ -56,26 +55,27 @@ class Source:
     @cached_property
     def lines(self) -> list[str]:
         """The lines as ``linecache`` gives them, which digests are made of."""
-        try:
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(self.content).readline)
-            text = io.TextIOWrapper(io.BytesIO(self.content), encoding).read()
-        except (SyntaxError, UnicodeDecodeError) as error:
-            raise Refused(f"{self.name} cannot be decoded: {error}.") from error
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(self.content).readline)
+        text = io.TextIOWrapper(io.BytesIO(self.content), encoding).read()
         lines = io.StringIO(text).readlines()
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
         return lines
 
     @cached_property
-    def text(self) -> str:
-        return "".join(self.lines)
-
-    @cached_property
     def module(self) -> cst.Module:
         try:
-            return cst.parse_module(self.content)
-        except (cst.ParserSyntaxError, UnicodeDecodeError, RecursionError) as error:
+            module = cst.parse_module(self.content)
+        except (cst.ParserSyntaxError, SyntaxError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(f"{self.name} cannot be parsed.") from error
+        if module.code.encode(module.encoding) != self.content:  # ends lines as nobody does
+            raise Refused(f"{self.name} could not be written as it was read.")
+        return module
+
+    @cached_property
+    def module_code(self) -> str:
+        """The text as libcst has it: without a byte order mark, with its line ends."""
+        return self.module.code
 
     @cached_property
     def _metadata(self) -> MetadataWrapper:
@@ -138,6 +138,11 @@ class Checkout:
         self.root = root.resolve()
         self._sources: dict[Path, Source] = {}
 
+    def start_over(self) -> None:
+        """Forget what a plan has decided, not what was read."""
+        for source in self._sources.values():
+            source.made_async.clear()
+
     def source(self, path: Path) -> Source:
         if path not in self._sources:
             name = path.relative_to(self.root).as_posix()
@@ -162,8 +167,12 @@ class Checkout:
         raise Refused(f"{path} is not in this checkout.")
 
     def _inside(self, path: str) -> Path | None:
-        found = (self.root / path).resolve()
-        return found if found.is_relative_to(self.root) and found.is_file() else None
+        written = Path(os.path.normpath(self.root / path))
+        if not written.is_relative_to(self.root) or not written.is_file():
+            return None
+        if written.resolve() != written:
+            raise Refused(f"{path} is behind a symbolic link, through which nothing is changed.")
+        return written
 
     def _ending_like(self, path: str) -> list[Path]:
         """Return the files whose path ends like *path*, those with the longest end in common."""
@@ -178,8 +187,9 @@ class Checkout:
 
     def _walk(self) -> Iterator[Path]:
         for folder, below, names in os.walk(self.root):
-            below[:] = [each for each in below if not _is_skipped(Path(folder, each))]
-            yield from (Path(folder, name) for name in names if name.endswith(".py"))
+            below[:] = [each for each in below if not is_skipped(Path(folder, each))]
+            paths = (Path(folder, name) for name in names if name.endswith(".py"))
+            yield from (path for path in paths if not path.is_symlink())
 
     def mentioning(self, text: str) -> Iterator[Source]:
         """Yield the files that *text* occurs in and that can be parsed."""
@@ -187,11 +197,6 @@ class Checkout:
             source = self.source(path)
             if text in source and source.is_readable:
                 yield source
-
-
-def _is_skipped(folder: Path) -> bool:
-    name = folder.name
-    return name in _SKIPPED or name.startswith(".") or (folder / "pyvenv.cfg").exists()
 
 
 def _common_end(parts: tuple[str, ...], wanted: tuple[str, ...]) -> int:

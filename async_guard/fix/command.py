@@ -28,19 +28,15 @@ def run(
     Print the patch for the hits among *events* as a diff; say on *err* what became of each.
 
     Args:
-        only: the fingerprint to fix.
+        only: the fingerprint to fix, or its first characters.
         write: change the files, too.
 
     Returns:
         The exit status: 2 where *only* is not in the log, or the files cannot be written.
     """
     err = err or sys.stderr
-    hits = [each for each in _hits(events) if only in (None, each.fingerprint)]
-    if only is not None and not hits:
-        print(f"The log has no hit with the fingerprint {only}.", file=err)
-        return UNUSABLE
-    patch = plan(hits, root)
     try:
+        patch = plan(_wanted(hits_among(events), only), root)
         if write:
             patch.write()
     except Refused as refused:
@@ -52,7 +48,20 @@ def run(
     return OK
 
 
-def _hits(events: Iterable[dict[str, Any]]) -> Iterator[Hit]:
+def _wanted(hits: Iterable[Hit], only: str | None) -> list[Hit]:
+    """Return the hits to fix; of one fingerprint, whose first characters are enough."""
+    if only is None:
+        return list(hits)
+    found = [each for each in hits if each.fingerprint.startswith(only.lower())]
+    names = sorted({each.fingerprint for each in found})
+    if not names:
+        raise Refused(f"The log has no hit with the fingerprint {only}.")
+    if len(names) > 1:
+        raise Refused(f"{len(names)} problems begin {only}: {', '.join(names[:5])}.")
+    return found
+
+
+def hits_among(events: Iterable[dict[str, Any]]) -> Iterator[Hit]:
     """Yield what has the keys of a hit, with the right types; a summary has not."""
     for event in events:
         is_hit = "async_guard.hit_id" in event and "async_guard.fingerprint" in event

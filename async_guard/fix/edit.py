@@ -14,7 +14,7 @@ from typing import Any
 import libcst as cst
 
 from async_guard.fix.checkout import Checkout, Source
-from async_guard.fix.imports import with_import, without_unused
+from async_guard.fix.imports import alias_of, renamed, with_import, without_unused
 from async_guard.fix.refusal import Refused
 
 REPLACED = ("replaced",)
@@ -46,7 +46,10 @@ def edited(source: Source, edits: Iterable[Edit], checkout: Checkout) -> str:
         module = source.module.visit(_Changes(edits))
         assert isinstance(module, cst.Module)
         for wanted in sorted({each for edit in edits for each in edit.imports}, key=str):
-            module = with_import(module, wanted, lambda name: _is_own(name, source, checkout))
+            if (alias := alias_of(source.module, wanted)) is not None:
+                module = renamed(module, str(wanted[1]), alias)
+            else:
+                module = with_import(module, wanted, lambda name: _is_own(name, source, checkout))
         for name in sorted({name for edit in edits for name in edit.drops}):
             module = without_unused(module, name)
         text = module.code
@@ -68,8 +71,13 @@ class _Changes(cst.CSTTransformer):
     def __init__(self, edits: Iterable[Edit]) -> None:
         super().__init__()
         self._by_node: dict[cst.CSTNode, dict[tuple[str, ...], Edit]] = {}
+        self._on_the_way: set[cst.CSTNode] = set()
         for edit in edits:
             self._by_node.setdefault(edit.node, {}).setdefault(edit.key, edit)
+            self._on_the_way.update(parent for parent, _ in edit.source.ancestors(edit.node))
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        return node in self._on_the_way  # the rest of the file stays as it is
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
         node = super().on_leave(original_node, updated_node)

@@ -9,7 +9,7 @@ from async_guard.fix.code import dotted, module_alias, string, with_arg
 from async_guard.fix.edit import Edit, Import
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Done, Refused
-from async_guard.fix.resolver import decorator_names, field_decorator
+from async_guard.fix.resolver import decorator_names, field_calls, field_decorator
 from async_guard.fix.scope import enclosing_function
 from async_guard.fix.thread import function_of
 
@@ -17,13 +17,22 @@ _LIBRARY: Import = ("strawberry_django", None)
 
 
 def django_field(place: Place) -> list[Edit]:
-    """``@strawberry.field`` → ``@strawberry_django.field``, with its arguments."""
+    """
+    ``@strawberry.field`` → ``@strawberry_django.field``, with its arguments.
+
+    So is ``strawberry.field(resolver=function)`` in every Django type that has it.
+    """
     source, function = _resolver(place)
-    decorator = field_decorator(source, function) if function else None
-    if function is None or decorator is None:
-        raise Refused("The decorator of the field is not on this function.")
+    if function is None:
+        raise Refused("The resolver of the field is no function of this checkout.")
     if function.asynchronous is not None:
         raise Refused("An async resolver stays on the event loop with either decorator.")
+    decorator = field_decorator(source, function)
+    if decorator is None:
+        calls = field_calls(place.checkout, source, function)
+        if edits := [_renamed(other, call) for other, call in calls]:
+            return edits
+        raise Refused("The decorator of the field is not on this function.")
     names = decorator_names(source, decorator)
     if names != ("strawberry", "field"):
         raise Refused(f"The field is a {'.'.join(names or ())} already.")
@@ -40,14 +49,16 @@ def _resolver(place: Place) -> tuple[Source, cst.FunctionDef | None]:
     return place.source, enclosing_function(place.source, place.node)
 
 
-def _renamed(source: Source, decorator: cst.Decorator) -> Edit:
+def _renamed(source: Source, decorator: cst.Decorator | cst.Call) -> Edit:
     alias = module_alias(source, "strawberry_django")
     target = cst.Attribute(cst.Name(alias or "strawberry_django"), cst.Name("field"))
-    old = decorator.decorator
+    old = decorator.decorator if isinstance(decorator, cst.Decorator) else decorator
     before = old.func if isinstance(old, cst.Call) else old
     name = _first_name(before)
 
-    def change(updated: cst.Decorator) -> cst.Decorator:
+    def change(updated: cst.Decorator | cst.Call) -> cst.CSTNode:
+        if isinstance(updated, cst.Call):
+            return updated.with_changes(func=target)
         inner = updated.decorator
         changed = inner.with_changes(func=target) if isinstance(inner, cst.Call) else target
         return updated.with_changes(decorator=changed)
@@ -100,8 +111,6 @@ def _with_hint(node: cst.BaseExpression, hint: str, path: str) -> cst.Call:
     call = node if isinstance(node, cst.Call) else cst.Call(node)
     old = _hint(call, hint)
     if isinstance(old, cst.List):
-        if path in _texts(old):
-            return call
         longer = old.with_changes(elements=[*old.elements, cst.Element(string(path))])
         return call.with_deep_changes(old, elements=longer.elements)
     arg = cst.Arg(

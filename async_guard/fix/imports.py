@@ -29,6 +29,41 @@ def with_import(module: cst.Module, wanted: tuple[str, str | None], is_own: IsOw
     return _with_line(module, wanted, is_own)
 
 
+def alias_of(module: cst.Module, wanted: tuple[str, str | None]) -> str | None:
+    """Return the other name that the file imports it by, where it has no name besides."""
+    name, item = wanted
+    if item is None or _has(module, wanted):
+        return None
+    for index in _block(module):
+        found = _import(module.body[index])
+        if isinstance(found, cst.ImportFrom) and _module(found) == name:
+            for alias in found.names if not isinstance(found.names, cst.ImportStar) else ():
+                if alias.evaluated_name == item:
+                    return alias.evaluated_alias
+    return None
+
+
+def renamed(module: cst.Module, name: str, alias: str) -> cst.Module:
+    """Return *module* with what edits have written by its name under the file's own name."""
+    changed = module.visit(_Renamed(name, alias))
+    assert isinstance(changed, cst.Module)
+    return changed
+
+
+class _Renamed(cst.CSTTransformer):
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__()
+        self._name, self._alias = name, alias
+
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:
+        return False
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+        if isinstance(updated_node.func, cst.Name) and updated_node.func.value == self._name:
+            return updated_node.with_changes(func=updated_node.func.with_changes(value=self._alias))
+        return updated_node
+
+
 def _has(module: cst.Module, wanted: tuple[str, str | None]) -> bool:
     name, item = wanted
     for index in _block(module):
@@ -79,7 +114,8 @@ def _with_item(statement: cst.ImportFrom, item: str) -> cst.ImportFrom:
     assert not isinstance(statement.names, cst.ImportStar)
     names = list(statement.names)
     at = next(
-        (i for i, each in enumerate(names) if _order(each) > (item.lower(), item)), len(names)
+        (i for i, each in enumerate(names) if _order(each.evaluated_name) > _order(item)),
+        len(names),
     )
     between = next((each.comma for each in names[:-1]), cst.Comma(cst.SimpleWhitespace(""), _SPACE))
     added = cst.ImportAlias(cst.Name(item), comma=between)
@@ -93,8 +129,10 @@ def _with_item(statement: cst.ImportFrom, item: str) -> cst.ImportFrom:
 _SPACE = cst.SimpleWhitespace(" ")
 
 
-def _order(alias: cst.ImportAlias) -> tuple[str, str]:
-    return alias.evaluated_name.lower(), alias.evaluated_name
+def _order(name: str) -> tuple[int, str, str]:
+    """Return what sorters sort by: constants, classes, the rest; each by name."""
+    kind = 0 if name.isupper() else 1 if name[:1].isupper() else 2
+    return kind, name.lower(), name
 
 
 # --- a line of its own -------------------------------------------------------------------------

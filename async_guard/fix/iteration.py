@@ -16,9 +16,10 @@ from async_guard.fix.code import (
 )
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
-from async_guard.fix.queryset import queryset_of
+from async_guard.fix.queryset import is_manager, queryset_of
 from async_guard.fix.refusal import Refused
 from async_guard.fix.scope import Binding, awaiting_function, bindings
+from async_guard.fix.thread import threaded_access, threaded_call
 
 _LISTS = {"list": cst.ListComp, "set": cst.SetComp}
 _METHODS = {"len": "acount", "bool": "aexists"}
@@ -37,15 +38,21 @@ def async_iteration(place: Place) -> list[Edit]:
         return _returned(place, node)
     function = awaiting_function(source, node)
     node = _unpacked(source, node)
-    loop = source.parent(node)
-    if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node:
-        return [_loop(source, loop, node)]
+    if place.hit.orm_operation == "repr":
+        return [_shown(source, node)]
+    if starred := _starred(node):
+        return [_rows_in_place(source, starred)]
     if isinstance(node, cst.Call) and _is_consumer(node):
         return _consumer(place, node)
+    loop = source.parent(node)
+    if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node:
+        return [_loop(place, loop, node)]
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
     if isinstance(node, cst.Subscript):
         return [_index(source, node)]
+    if isinstance(node, cst.NamedExpr) and _is_test(source, node):
+        return [_tested(source, node)]
     if isinstance(node, cst.BooleanOperation):  # what is tested first
         node = node.left
     if place.hit.access != "raw_sql" and _is_queryset(node) and _is_test(source, node):
@@ -121,7 +128,8 @@ def _is_of(place: Place, iterable: cst.BaseExpression) -> bool:
 # --- loops -------------------------------------------------------------------------------------
 
 
-def _loop(source: Source, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
+def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
+    source = place.source
     if isinstance(loop, cst.CompFor) and _is_in_generator(source, loop):
         raise Refused("It is in a generator expression, which cannot await for who reads it.")
     if _may_be_a_list(source, node):
@@ -130,7 +138,8 @@ def _loop(source: Source, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edi
     def change(updated: cst.For | cst.CompFor) -> cst.CSTNode:
         return updated.with_changes(asynchronous=cst.Asynchronous(), iter=_aiterator(updated.iter))
 
-    return Edit(source, loop, change, ("async",))
+    is_of_a_row = place.hit.relation is not None  # which may be one of many
+    return Edit(source, loop, change, ("async",), is_fallback=is_of_a_row)
 
 
 def _is_in_generator(source: Source, loop: cst.CompFor) -> bool:
@@ -142,6 +151,8 @@ def _is_in_generator(source: Source, loop: cst.CompFor) -> bool:
 
 def _may_be_a_list(source: Source, node: cst.CSTNode) -> bool:
     """Tell whether it may be a list on another way, which ``async for`` refuses."""
+    if isinstance(node, cst.Subscript):
+        return not _is_queryset(node) or not _is_fresh(node)  # a slice of rows is a list
     if not isinstance(node, cst.Name):
         return not _is_queryset(node)
     found = bindings(source, node)
@@ -169,6 +180,15 @@ def _is_queryset(node: cst.CSTNode | None) -> bool:
             return not isinstance(value, cst.SimpleString)
         case cst.Call(func=cst.Call()):
             return False
+    return False
+
+
+def _is_fresh(node: cst.BaseExpression) -> bool:
+    """Tell whether *node* makes a queryset of a manager, which no rows can be in yet."""
+    while isinstance(node, cst.Call | cst.Attribute | cst.Subscript):
+        if isinstance(node, cst.Attribute) and is_manager(node.attr.value):
+            return True
+        node = node.func if isinstance(node, cst.Call) else node.value
     return False
 
 
@@ -258,11 +278,66 @@ def _rows_in_place(source: Source, node: cst.CSTNode) -> Edit:
     return Edit(source, node, rows)
 
 
+def _shown(source: Source, node: cst.CSTNode) -> Edit:
+    """``print(books)`` → ``await sync_to_async(print)(books)``: rows in a list look otherwise."""
+    parent = source.parent(node)
+    if isinstance(parent, cst.Await):
+        raise Refused("What is awaited shows a queryset, and may run anywhere.")
+    if isinstance(parent, cst.FormattedStringExpression):
+        if parent.conversion is None and parent.format_spec is None and parent.equal is None:
+            return _formatted(source, node)
+        node = source.parent(parent)
+    if isinstance(node, cst.Call):
+        return threaded_call(source, node)
+    if isinstance(node, cst.BaseExpression):
+        return threaded_access(source, node)
+    raise Refused("How the queryset is shown is not sure.")
+
+
+def _formatted(source: Source, node: cst.CSTNode) -> Edit:
+    """``f"{books}"`` → ``f"{await sync_to_async(str)(books)}"``."""
+
+    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
+        return awaited(source, node, call(call("sync_to_async", cst.Name("str")), bare(updated)))
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,))
+
+
+def _starred(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """Return ``books`` of ``[*books]`` and ``max(*books)``, if nothing else is unpacked there."""
+    match node:
+        case cst.List(elements=items) | cst.Tuple(elements=items) | cst.Set(elements=items):
+            found = [each.value for each in items if isinstance(each, cst.StarredElement)]
+        case cst.Call(args=args):
+            found = [each.value for each in args if each.star == "*"]
+        case _:
+            found = []
+    return found[0] if len(found) == 1 else None
+
+
+def _tested(source: Source, node: cst.NamedExpr) -> Edit:
+    """``if found := books`` → ``if await sync_to_async(bool)(found := books)``: it has its rows."""
+
+    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
+        return awaited(source, node, call(call("sync_to_async", cst.Name("bool")), bare(updated)))
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,))
+
+
 def _index(source: Source, node: cst.Subscript) -> Edit:
-    """``books[0]`` → ``[row async for row in books[0:1]][0]``: an IndexError stays one."""
+    """
+    ``Book.objects.all()[0]`` → ``[row async for row in Book.objects.all()[0:1]][0]``.
+
+    So an IndexError stays one. Rows that may be there already are a list once they are sliced, so
+    those are asked for in a thread.
+    """
     index = node.slice[0].slice if len(node.slice) == 1 else None
-    if not isinstance(index, cst.Index) or not isinstance(index.value, cst.Integer):
-        raise Refused("Only an index that is a number can be told from a slice.")
+    if (
+        not isinstance(index, cst.Index)
+        or not isinstance(index.value, cst.Integer)
+        or not _is_fresh(node.value)
+    ):
+        return threaded_access(source, node)
     number = index.value.evaluated_value
 
     def change(updated: cst.Subscript) -> cst.BaseExpression:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import libcst as cst
 
 from async_guard.callsite import MAX_TEXT, clean
 from async_guard.fix.checkout import Checkout, Source, qualname
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import Changed, Refused
 from async_guard.hit import Hit
 
 _COMPREHENSIONS = (cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
@@ -64,7 +65,7 @@ def _scope(hit: Hit, checkout: Checkout, source: Source) -> Scope:
         raise Refused(f"The log does not say what the code of {hit.function} was.")
     same = [each for node in named if (each := _with_digest(source, node, hit.digest))]
     if not same:
-        raise Refused(f"{hit.function} has changed since the log was written.")
+        raise Changed(f"{hit.function} has changed since the log was written.")
     if len(same) > 1:
         same = [each for each in same if each.first <= hit.line <= each.last]
     if not same:
@@ -80,7 +81,14 @@ def _named(hit: Hit, checkout: Checkout, source: Source) -> list[cst.CSTNode]:
 
 def qualified(source: Source) -> Iterator[tuple[cst.CSTNode, tuple[str, ...]]]:
     """Yield all that becomes a code object, with its name without ``<locals>``."""
-    yield from _qualified(source.module, ())
+    if source not in _QUALIFIED:
+        _QUALIFIED[source] = list(_qualified(source.module, ()))
+    yield from _QUALIFIED[source]
+
+
+_QUALIFIED: WeakKeyDictionary[Source, list[tuple[cst.CSTNode, tuple[str, ...]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def _qualified(
@@ -135,7 +143,7 @@ def _line(hit: Hit, source: Source, scope: Scope) -> int:
     if hit.line in found:
         return hit.line
     if not found:
-        raise Refused(f"{hit.function} has changed since the log was written.")
+        raise Changed(f"{hit.function} has changed since the log was written.")
     if len(found) > 1:
         raise Refused(f"{source.name} has moved, and has this expression more than once.")
     return found[0]
@@ -196,7 +204,7 @@ def _definition(hit: Hit, checkout: Checkout, source: Source) -> cst.CSTNode:
     if len(found) > 1:
         found = [each for each in found if source.positions[each].start.line == hit.line]
     if len(found) != 1:
-        raise Refused(f"{hit.function} has changed since the log was written.")
+        raise Changed(f"{hit.function} has changed since the log was written.")
     return found[0]
 
 

@@ -157,7 +157,7 @@ def _others(source: Source, function: cst.FunctionDef) -> dict[cst.CSTNode, None
     """Return all ``request.user`` of a function: each of them is as lazy as the first."""
     found = [each for each in everything(function.body) if _is_request_user(each)]
     if any(isinstance(source.parent(each), cst.AssignTarget) for each in found):
-        return {}
+        raise Refused("The function sets the user of the request, which auser() does not know.")
     return dict.fromkeys(each for each in found if _is_awaiting(source, each, function))
 
 

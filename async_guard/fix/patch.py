@@ -56,7 +56,7 @@ class Patch:
 
     def _diff_of(self, name: str) -> Iterator[str]:
         source, text = self.texts[name]
-        old, new = _lines(source.module.code), _lines(text)
+        old, new = lines_of(source.module_code), lines_of(text)
         for line in difflib.unified_diff(old, new, f"a/{name}", f"b/{name}"):
             yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
@@ -73,7 +73,7 @@ class Patch:
             source.path.write_bytes(text.encode(source.module.encoding))
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
     """Split at line feeds only: a form feed in a line is no end of it."""
     return io.StringIO(text, newline="\n").readlines()
 
@@ -81,7 +81,10 @@ def _lines(text: str) -> list[str]:
 def _git(root: Path, *command: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *command], capture_output=True, text=True, check=False
+            ["git", "--literal-pathspecs", "-C", str(root), *command],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
         raise Refused("git is not there, and --write needs a clean git tree.") from error

@@ -16,7 +16,7 @@ from async_guard.fix.checkout import Checkout, Source
 from async_guard.fix.edit import Edit, edited
 from async_guard.fix.locate import locate
 from async_guard.fix.patch import Patch, Result
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import Changed, Refused
 from async_guard.fix.rewrites import rewrite
 from async_guard.fix.thread import moved_caller
 from async_guard.hit import Hit
@@ -33,7 +33,12 @@ class _Planned:
 
 def plan(hits: Iterable[Hit], root: Path) -> Patch:
     """Return what to change in the checkout at *root* so that the hits happen no more."""
-    checkout = Checkout(root)
+    return plan_in(Checkout(root), hits)
+
+
+def plan_in(checkout: Checkout, hits: Iterable[Hit]) -> Patch:
+    """Do the same in a checkout that was read before, for other hits."""
+    checkout.start_over()
     planned = [_plan(group, checkout) for group in _by_fingerprint(hits)]
     planned = _without_broken(planned, checkout)
     return Patch(
@@ -54,15 +59,17 @@ def _by_fingerprint(hits: Iterable[Hit]) -> Iterator[list[Hit]]:
 def _plan(group: list[Hit], checkout: Checkout) -> _Planned:
     parents = tuple(sorted({hit.graphql_parent for hit in group if hit.graphql_parent}))
     edits: list[Edit] = []
-    refusal = None
+    refusals: list[Refused] = []
     for hit in _by_place(group):
         try:
             edits += _edits(hit, checkout, parents)
         except Refused as refused:
-            refusal = str(refused)
+            refusals.append(refused)
         except Exception as error:  # one odd piece of code, or log, must not stop all the others
-            refusal = f"It could not be rewritten: {type(error).__name__}."
-    return _Planned(group[0], tuple(edits), refusal)
+            refusals.append(Refused(f"It could not be rewritten: {type(error).__name__}."))
+    if edits:  # the log goes on after a deployment: what was before is not there any more
+        refusals = [each for each in refusals if not isinstance(each, Changed)]
+    return _Planned(group[0], tuple(edits), str(refusals[-1]) if refusals else None)
 
 
 def _edits(hit: Hit, checkout: Checkout, parents: tuple[str, ...]) -> list[Edit]:

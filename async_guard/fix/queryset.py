@@ -49,6 +49,8 @@ class Queryset:
     """The part of the chain that a further method goes behind."""
     end: str | None = None
     """The method that fetched the rows."""
+    related: cst.Attribute | None = None
+    """``film.reviews``, where it starts from what belongs to another object."""
 
 
 def queryset_of(source: Source, node: cst.BaseExpression | None) -> Queryset:
@@ -77,12 +79,12 @@ def queryset_of(source: Source, node: cst.BaseExpression | None) -> Queryset:
             return _of_chain(source, node)
         case cst.Subscript(value=inner):
             return queryset_of(source, inner)
-        case cst.Attribute(attr=cst.Name(value=name)) if _is_manager(name):
+        case cst.Attribute(attr=cst.Name(value=name)) if is_manager(name):
             return _of_chain(source, node)
     raise Refused("Where the object was loaded is not to be seen.")
 
 
-def _is_manager(name: str) -> bool:
+def is_manager(name: str) -> bool:
     return name in ("objects", "_default_manager", "_base_manager")
 
 
@@ -174,11 +176,11 @@ def _rooted(
             raise Refused(f"{root.value} is no queryset.")
         return Queryset(source, node, start.calls, start.model, root)
     if isinstance(root, cst.Attribute):
-        model = last_name(root.value) if _is_manager(root.attr.value) else None
+        model = last_name(root.value) if is_manager(root.attr.value) else None
         is_related = bool(calls) and called_name(calls[0]) in _KNOWN and not has(root, cst.Call)
         if model is None and not is_related:
             raise Refused("Where the object was loaded is not to be seen.")
-        return Queryset(source, node, [], model, root)
+        return Queryset(source, node, [], model, root, related=None if model else root)
     raise Refused("Where the object was loaded is not to be seen.")
 
 

@@ -17,5 +17,9 @@ class SyncFunction(Refused):
     """It is in a sync function, whose callers could move the whole call to a thread."""
 
 
+class Changed(Refused):
+    """The code is not what the log is of: of an older version of it, there is nothing to fix."""
+
+
 class NotHere(Refused):
     """This rewrite is not for such code; what another one says is the better reason."""

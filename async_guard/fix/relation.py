@@ -26,7 +26,26 @@ def from_local(place: Place) -> list[Edit]:
     queryset = queryset_of(place.source, root)
     if place.hit.access in _MANY and _writes(place):
         raise Refused("The function writes as well: what was prefetched could be out of date.")
-    return _loaded(place, queryset, path)
+    return _with_their_object(place, queryset, path) or _loaded(place, queryset, path)
+
+
+def _with_their_object(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
+    """
+    Load what rows of ``film.reviews.all()`` need with the film, which those are loaded with.
+
+    A queryset of its own behind ``film.reviews`` would not use what was prefetched.
+    """
+    related = queryset.related
+    names = [called_name(each) for each in queryset.calls]
+    if related is None or names != ["all"] or queryset.end or _writes(place):
+        return []
+    if place.hit.access == "deferred_field":
+        return []
+    try:
+        outer = queryset_of(queryset.source, related.value)
+    except Refused:
+        return []
+    return loading(outer, "prefetch_related", "__".join([related.attr.value, *path]))
 
 
 def _writes(place: Place) -> bool:

@@ -37,9 +37,11 @@ def field_decorator(source: Source, function: cst.FunctionDef) -> cst.Decorator 
     return None
 
 
-def decorator_names(source: Source, decorator: cst.Decorator) -> tuple[str, str] | None:
-    """Return module and name of a decorator, however it was imported."""
-    node = decorator.decorator
+def decorator_names(
+    source: Source, decorator: cst.Decorator | cst.BaseExpression
+) -> tuple[str, str] | None:
+    """Return module and name of a decorator, a function or a class, however it was imported."""
+    node = decorator.decorator if isinstance(decorator, cst.Decorator) else decorator
     if isinstance(node, cst.Call):
         node = node.func
     names = dotted(node)
@@ -60,6 +62,44 @@ def _module_of(source: Source, alias: str) -> str | None:
                     if name.evaluated_alias == alias:
                         return name.evaluated_name
     return None
+
+
+def field_calls(
+    checkout: Checkout, source: Source, function: cst.FunctionDef
+) -> Iterator[tuple[Source, cst.Call]]:
+    """Yield each ``strawberry.field(resolver=function)`` in a Django type."""
+    name = function.name.value
+    for other in checkout.mentioning(name):
+        for node in other.nodes:
+            if isinstance(node, cst.Call) and _has_resolver(node, name):
+                is_field = decorator_names(other, node) == ("strawberry", "field")
+                if is_field and _is_same(other, source, name) and is_django_type(other, node):
+                    yield other, node
+
+
+def _has_resolver(node: cst.Call, name: str) -> bool:
+    resolvers = [arg for arg in node.args if arg.keyword is None or _keyword(arg) == "resolver"]
+    return len(resolvers) == 1 and dotted(resolvers[0].value) == [name]
+
+
+def _keyword(arg: cst.Arg) -> str | None:
+    return arg.keyword.value if arg.keyword else None
+
+
+def _is_same(other: Source, source: Source, name: str) -> bool:
+    """Tell whether a name stands for the function of that name on the top level of *source*."""
+    if other is source:
+        return _defines(source, name, cst.FunctionDef)
+    origin = imported_as(other, name)
+    return (
+        origin is not None
+        and origin[1] == name
+        and origin[0].split(".")[-1]
+        in (
+            source.path.stem,
+            source.path.parent.name if source.path.stem == "__init__" else source.path.stem,
+        )
+    )
 
 
 def is_django_type(source: Source, node: cst.CSTNode) -> bool:
@@ -146,8 +186,7 @@ def _bases(found: cst.ClassDef) -> Iterator[str]:
 
 def _returns_type_of(place: Place, source: Source, function: cst.FunctionDef) -> bool:
     """Tell whether the resolver returns the class that the hit's field belongs to."""
-    resolver = place.hit.graphql_resolver or place.hit.function
-    *module, type_name, _ = resolver.replace(":", ".").split(".")
+    module, type_name = _type_of(place)
     if function.returns is None:
         return False
     annotation = source.code(function.returns.annotation)
@@ -161,10 +200,23 @@ def _returns_type_of(place: Place, source: Source, function: cst.FunctionDef) ->
     return origin is None or origin[0].split(".")[-1] == module[-1]
 
 
-def _defines(source: Source, name: str) -> bool:
-    return any(
-        isinstance(each, cst.ClassDef) and each.name.value == name for each in source.module.body
-    )
+def _type_of(place: Place) -> tuple[list[str], str]:
+    """Return module and name of the class of the hit's field."""
+    function = enclosing_function(place.source, place.node)
+    if function is not None and not enclosing_class(place.source, function):
+        for source, call in field_calls(place.checkout, place.source, function):
+            owner = enclosing_class(source, call)
+            if owner is not None:
+                return list(module_parts(source.path, place.checkout.root)), owner.name.value
+    resolver = place.hit.graphql_resolver or place.hit.function
+    *module, type_name, _ = resolver.replace(":", ".").split(".")
+    return module, type_name
+
+
+def _defines(
+    source: Source, name: str, kind: type[cst.ClassDef | cst.FunctionDef] = cst.ClassDef
+) -> bool:
+    return any(isinstance(each, kind) and each.name.value == name for each in source.module.body)
 
 
 def _values(source: Source, function: cst.FunctionDef) -> Iterator[cst.BaseExpression]:

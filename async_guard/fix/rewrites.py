@@ -8,6 +8,7 @@ is known, the access itself goes to the worker thread: right, but to be reviewed
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from async_guard.fix import block, field, iteration, methods, protocol, relation, thread
@@ -27,8 +28,9 @@ def _as_django_field(place: Place) -> list[Edit]:
     if place.hit.access not in _READ:
         return edits
     try:
-        hint, path = relation.hint_of(place), relation.path_in_resolver(place)
-        edits += field.hinted_field(place, hint, path)
+        path = relation.path_in_resolver(place)
+        with suppress(Refused):  # the decorator may be elsewhere, or say so already
+            edits += field.hinted_field(place, relation.hint_of(place), path)
     except Refused:
         return edits
     return edits + relation.from_parents_that_show(place)
@@ -77,9 +79,9 @@ BY_RULE: dict[str, tuple[Rewrite, ...]] = {
     "AG102": (_as_django_field,),
     "AG103": (*_RELATION, *_ROWS, _call_of_many, thread.caller_in_thread),
     "AG104": (*_RELATION, *_ACCESS),
-    "AG105": (methods.twin, *_CALL),
+    "AG105": (methods.twin, in_async_resolver(methods.twin), *_CALL),
     "AG106": (*_ROWS, thread.caller_in_thread),
-    "AG107": (methods.request_user, *_ACCESS),
+    "AG107": (methods.request_user, in_async_resolver(methods.request_user), *_ACCESS),
     "AG108": (methods.twin, in_async_resolver(methods.twin), *_CALL),
     "AG109": (methods.twin, methods.operator, *_CALL),
     "AG110": (block.inner_function,),
@@ -129,7 +131,10 @@ def rewrite(place: Place) -> list[Edit]:
 def _candidates(place: Place) -> tuple[Rewrite, ...]:
     if place.hit.kind in _OTHER:
         return ()
-    return BY_KIND.get(place.hit.kind) or BY_RULE.get(place.hit.rule, ())
+    rule = place.hit.rule
+    if rule == "AG106" and place.hit.relation is not None:
+        rule = "AG103"  # CPython named another loop, which the advice was given for
+    return BY_KIND.get(place.hit.kind) or BY_RULE.get(rule, ())
 
 
 def _what(place: Place) -> str:

@@ -178,6 +178,8 @@ def _other_names(node: cst.CSTNode) -> set[str]:
             return {item.name.value for item in items}
         case cst.MatchAs(name=cst.Name(value=name)) | cst.MatchStar(name=cst.Name(value=name)):
             return {name}
+        case cst.MatchMapping(rest=cst.Name(value=name)):
+            return {name}
     return set()
 
 

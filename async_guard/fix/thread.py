@@ -119,7 +119,7 @@ def moved_caller(hit: Hit, checkout: Checkout) -> list[Edit]:
         if frame.get("in_app"):
             source, function = function_of(frame, checkout)
             if isinstance(function, cst.FunctionDef) and function.asynchronous is not None:
-                return [_moved(source, function, frame, names)]
+                return _moved(source, function, frame, names)
             names = []
         names = _names_of(str(frame["function"])) + names
     name = ".".join(hit.function.split(".")[-2:]) if hit.path.endswith(".py") else hit.path
@@ -160,26 +160,26 @@ def _names_of(function: str) -> list[str]:
 
 def _moved(
     source: Source, function: cst.FunctionDef, frame: dict[str, Any], names: list[str]
-) -> Edit:
-    """Return the edit of the one expression on the frame's line that leads to the names."""
+) -> list[Edit]:
+    """Return the edits of what leads to the names on the frame's line; calls of one function."""
     nodes = [each for each in _with_comprehensions(function) if _is_on(source, each, frame)]
     for name in names:
         if any(_moves(each, name) for each in nodes):
             raise Done(f"{name} is called in a thread already.")
-        calls = [each for each in nodes if called_name(each) == name]
+        calls = [each for each in nodes if isinstance(each, cst.Call) and called_name(each) == name]
         reads = [
             each for each in nodes if isinstance(each, cst.Attribute) and last_name(each) == name
         ]
-        if len(calls) == 1:
-            return _moved_call(source, calls[0])
+        if len({source.code(each.func) for each in calls}) == 1:
+            return [_moved_call(source, each) for each in calls]
         if not calls and len(reads) == 1:
             awaiting_function(source, reads[0])
-            return threaded_access(source, reads[0])
+            return [threaded_access(source, reads[0])]
         if calls or reads:
             break
     else:
         if names and names[0] in _BUILTIN_OF.values() and (edit := _formatted(source, nodes)):
-            return edit
+            return [edit]
     name = function.name.value
     raise NotHere(f"The call in the async {name} that led here cannot be told from its line.")
 
@@ -207,8 +207,7 @@ def _is_on(source: Source, node: cst.CSTNode, frame: dict[str, Any]) -> bool:
     return where is not None and where.start.line <= line <= where.end.line
 
 
-def _moved_call(source: Source, node: cst.CSTNode) -> Edit:
-    assert isinstance(node, cst.Call)
+def _moved_call(source: Source, node: cst.Call) -> Edit:
     if isinstance(source.parent(node), cst.Await):
         raise Refused("The async function awaits the call already: it is another one that hits.")
     awaiting_function(source, node)

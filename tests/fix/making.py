@@ -1,6 +1,7 @@
 """Makes a checkout and the hits of a log from code in which ``⟦…⟧`` marks the expressions."""
 
 import hashlib
+import io
 import textwrap
 from pathlib import Path
 from types import CodeType
@@ -58,7 +59,7 @@ def position(code: str, offset: int) -> tuple[int, int]:
 
 def scope_at(code: str, line: int) -> tuple[str, str]:
     """Return name and digest of the innermost code object on a line, as the guard does."""
-    lines = (code if code.endswith("\n") else f"{code}\n").splitlines(keepends=True)
+    lines = io.StringIO(code if code.endswith("\n") else f"{code}\n").readlines()
     found = []
     for each in code_objects(compile(code, "app", "exec")):
         last = max((number for _, _, number in each.co_lines() if number), default=0)

@@ -1,8 +1,10 @@
 """The command: its output, its exit status, and what it does to a git tree."""
 
+import hashlib
 import importlib
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -129,6 +131,11 @@ def test_only(checkout):
     fingerprint = events[1]["async_guard.fingerprint"]
 
     assert ran(events, root, only=fingerprint)[2][-1] == "0 fixed, 1 refused."
+    assert ran(events, root, only=fingerprint[:9])[2][-1] == "0 fixed, 1 refused."
+    several = (
+        f"2 problems begin 0: {', '.join(each['async_guard.fingerprint'] for each in events)}."
+    )
+    assert ran(events, root, only="0") == (2, "", [several])
     assert ran(events, root, only="f" * 16) == (
         2,
         "",
@@ -250,6 +257,63 @@ def test_two_files(checkout):
     assert reason(events, root) == (
         "app/views.py could be any of one/app/views.py, two/app/views.py."
     )
+
+
+@pytest.mark.parametrize("link", ["app", "app/views.py"])
+def test_symbolic_link(tmp_path, link):
+    """
+    Nothing is changed behind a symbolic link: git would not give it back.
+    """
+    code, hits = hits_of(CODE, **KEYS)
+    (tmp_path / "outside/app").mkdir(parents=True)
+    (tmp_path / "outside/app/views.py").write_text(code)
+    path = tmp_path / "root" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "outside" / link)
+    commit(tmp_path / "root")
+
+    ran([hit.to_dict() for hit in hits], tmp_path / "root", write=True)
+
+    assert (tmp_path / "outside/app/views.py").read_text() == code
+    assert reason([hits[0].to_dict()], tmp_path / "root") in (
+        "app/views.py is not in this checkout.",
+        "app/views.py is behind a symbolic link, through which nothing is changed.",
+    )
+
+
+def test_odd_line_ends(tmp_path):
+    """
+    A file that could not be written as it was read is left alone.
+    """
+    code, hits = hits_of(CODE, **KEYS)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/views.py").write_bytes(code.replace("\n", "\r").encode())
+
+    assert reason([hits[0].to_dict()], tmp_path) == (
+        "app/views.py could not be written as it was read."
+    )
+
+
+@pytest.mark.parametrize("name", ["latin-1", "cp1252", "utf-8"])
+def test_encoding(tmp_path, name):
+    """
+    A file stays in its encoding, form feeds and odd separators in it as well.
+    """
+    text = f"# -*- coding: {name} -*-\n\x0c\nasync def f(a):\n    b = 'é\x85'\n    ⟦a.save()⟧\n"
+    code, hits = hits_of(text, **KEYS)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/views.py").write_bytes(code.encode(name, "ignore"))
+    commit(tmp_path)
+    digest = hashlib.sha256(
+        code.partition("\x0c\n")[2].encode(name, "ignore").decode(name).encode()
+    )
+    hit = replace(hits[0], digest=digest.hexdigest()[:16])
+
+    _, _, said = ran([hit.to_dict()], tmp_path, write=True)
+
+    assert said[-1] == "1 fixed, 0 refused."
+    changed = code.replace("a.save()", "await a.asave()").encode(name, "ignore")
+    assert (tmp_path / "app/views.py").read_bytes() == changed
 
 
 def test_broken_file(checkout):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import django
@@ -162,7 +163,9 @@ def pages(proof):
     return {case.split(".")[0]: case for case in proof.before.answers if case.startswith("ag")}
 
 
-@pytest.mark.parametrize("function", [each for each in FUNCTIONS if each.__doc__], ids=str)
+@pytest.mark.parametrize(
+    "function", [each for each in FUNCTIONS if each.__doc__], ids=attrgetter("__name__")
+)
 def test_refusal(function, proof):
     """
     What cannot be fixed is refused for the reason that its docstring gives.

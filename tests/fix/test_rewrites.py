@@ -222,6 +222,64 @@ CHANGES = [
         "    async with session() as found:\n        return found\n",
     ),
     (
+        "twin of a function that is imported by another name",
+        {"rule": "AG108", "orm_operation": "get_object_or_404"},
+        "from django.shortcuts import get_object_or_404 as found\n\n\n"
+        "async def f():\n    return ⟦found(Film, pk=1)⟧\n",
+        "from django.shortcuts import aget_object_or_404\n\n\n"
+        "async def f():\n    return await aget_object_or_404(Film, pk=1)\n",
+    ),
+    (
+        "sync_to_async by another name",
+        LIBRARY,
+        "from asgiref.sync import sync_to_async as thread\nfrom lib import run\n\n\n"
+        "async def f():\n    return await thread(list)(), ⟦run(1)⟧\n",
+        "from asgiref.sync import sync_to_async as thread\nfrom lib import run\n\n\n"
+        "async def f():\n    return await thread(list)(), await thread(run)(1)\n",
+    ),
+    (
+        "loop over a function of rows",
+        ROWS,
+        "async def f():\n    for i, a in ⟦enumerate(A.objects.all(), 1)⟧:  # each\n        print(a)\n",
+        "async def f():\n    for i, a in enumerate([row async for row in A.objects.all()], 1):  # each\n"
+        "        print(a)\n",
+    ),
+    (
+        "unpacked rows",
+        ROWS,
+        "async def f():\n    return ⟦max(*A.objects.all())⟧, ⟦[1, *A.objects.all()]⟧\n",
+        "async def f():\n    return max(*[row async for row in A.objects.all()]), "
+        "[1, *[row async for row in A.objects.all()]]\n",
+    ),
+    (
+        "index and slice",
+        ROWS,
+        "from asgiref.sync import sync_to_async\n\nasync def f(rows):\n"
+        "    return ⟦A.objects.all()[2]⟧, ⟦rows[0]⟧, ⟦rows[1:2:3]⟧\n",
+        "from asgiref.sync import sync_to_async\n\nasync def f(rows):\n"
+        "    return [row async for row in A.objects.all()[2:3]][0], "
+        "await sync_to_async(lambda: rows[0])(), await sync_to_async(lambda: rows[1:2:3])()\n",
+    ),
+    (
+        "shown in a text",
+        {**ROWS, "orm_operation": "repr"},
+        "from asgiref.sync import sync_to_async\n\nasync def f(rows):\n    ⟦print(1, rows)⟧\n"
+        '    return f"{⟦rows⟧} of", ⟦f"{rows!r}"⟧, f"{⟦rows⟧!r}", ⟦"%s" % rows⟧\n',
+        "from asgiref.sync import sync_to_async\n\nasync def f(rows):\n"
+        "    await sync_to_async(print)(1, rows)\n"
+        '    return f"{await sync_to_async(str)(rows)} of", '
+        'await sync_to_async(lambda: f"{rows!r}")(), await sync_to_async(lambda: f"{rows!r}")(), '
+        'await sync_to_async(lambda: "%s" % rows)()\n',
+    ),
+    (
+        "walrus",
+        ROWS,
+        "from asgiref.sync import sync_to_async\n\nasync def f():\n"
+        "    if (⟦rows := A.objects.all()⟧):\n        return rows\n",
+        "from asgiref.sync import sync_to_async\n\nasync def f():\n"
+        "    if await sync_to_async(bool)(rows := A.objects.all()):\n        return rows\n",
+    ),
+    (
         "async_to_sync",
         {"rule": "AG114", "kind": "async_to_sync_in_loop"},
         "from asgiref.sync import async_to_sync, sync_to_async\n\n\nasync def f():\n"
@@ -301,6 +359,43 @@ def test_bytes(newline, mark, tmp_path):
     source, text = plan(hits, tmp_path).texts["app/views.py"]
 
     assert text.encode(source.module.encoding) == raw.replace(b"a.save()", b"await a.asave()")
+
+
+PERMISSION = (
+    "from strawberry.permission import BasePermission\n\n\nclass Staff(BasePermission):\n"
+    "    def has_permission(self, source, info, **kwargs):\n"
+    "        return ⟦info.context.request.user.is_staff⟧\n"
+)
+USER = {"rule": "AG107", "access": "lazy_user", "in_async_def": False}
+
+
+def test_permission(tmp_path):
+    """
+    A permission that only Strawberry asks becomes async.
+    """
+    text, _ = fixed(tmp_path, PERMISSION, **USER)
+
+    assert text.endswith(
+        "    async def has_permission(self, source, info, **kwargs):\n"
+        "        return (await info.context.request.auser()).is_staff\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("class Admin(Staff):\n    pass\n", "Other permissions derive from Staff, and may not"),
+        ("x = Staff().has_permission(1, 2)\n", "has_permission is a sync function that is called"),
+        ("schema.execute_sync(query)\n", "The schema is executed without a loop, too"),
+    ],
+)
+def test_permission_that_others_know(more, reason, tmp_path):
+    """
+    A coroutine that nobody awaits is true: where somebody else may ask, nothing is changed.
+    """
+    (tmp_path / "other.py").write_text(more)
+
+    assert refusal(tmp_path, PERMISSION, **USER).startswith(reason)
 
 
 def test_helper_of_a_field(tmp_path):

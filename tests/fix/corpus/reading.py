@@ -166,3 +166,89 @@ async def narrowed_relation():
 async def favourite():
     member = await Membership.objects.aget(user__username="ada")
     return member.favourite and member.favourite.title
+
+
+async def tuples():
+    titles = {}
+    for pk, title in Film.objects.order_by("pk").values_list("pk", "title"):
+        titles[title] = pk > 0
+    for index, (_, title) in enumerate(Film.objects.order_by("pk").values_list("pk", "title")):
+        titles[index] = title
+    return titles, [
+        (film.title, x) for film, x in zip(Film.objects.order_by("pk"), "ab", strict=False)
+    ]
+
+
+async def leaves_early():
+    for film in Film.objects.order_by("pk"):
+        if film.title == "Stalker":
+            continue
+        break
+    else:
+        return "none"
+    return film.title
+
+
+async def list_in_a_loop():
+    films = Film.objects.order_by("pk")
+    return [film.title for film in list(films)], len(films)
+
+
+async def comprehensions_in_each_other():
+    a = {film.title: [genre.name for genre in film.genres.all()] for film in Film.objects.all()}
+    b = {genre.name for film in Film.objects.order_by("pk") for genre in film.genres.all()}
+    return sorted(a.items()), sorted(b)
+
+
+async def index_in_a_name(index=1):
+    films = Film.objects.order_by("pk")
+    return films[0].title, films[index].title, films[:1][0].title, films[0:2:2][0].title
+
+
+async def slices():
+    films = Film.objects.order_by("pk")
+    first = films[:1]
+    return [film.title for film in first], [film.title for film in films[1:2]]
+
+
+async def walrus():
+    if films := Film.objects.order_by("pk"):
+        return films[0].title, films.query.is_sliced
+    return None
+
+
+async def walrus_of_an_object():
+    if (film := Film.objects.filter(title="Stalker").first()) is not None:
+        return film.title
+    return None
+
+
+async def stars():
+    first, *rest = [*Film.objects.order_by("pk")]
+    return first.title, len(rest), max(*Film.objects.values_list("title", flat=True))
+
+
+async def backwards():
+    return [film.title for film in reversed(Film.objects.order_by("pk"))]
+
+
+async def rows_of_rows():
+    film = await Film.objects.aget(title="Stalker")
+    return [(review.text, review.user.username) for review in film.reviews.all()]
+
+
+async def rows_in_every_way():
+    film = await Film.objects.aget(title="Stalker")
+    return len(film.genres.all()), bool(film.genres.all()), film.genres.all()[0].name
+
+
+async def shown():
+    names = Genre.objects.values_list("name")
+    print("genres:", names.all())
+    return (
+        repr(names.all()),
+        str(names),
+        f"{names.all()}",
+        f"{names.all()!r}",
+        str.format("{}", names.all()),
+    )

@@ -1,0 +1,311 @@
+"""Where an object comes from: what ``fix`` follows to the queryset, and where it gives up."""
+# ruff: noqa: E501
+
+import pytest
+
+from tests.fix.making import fixed, refusal
+
+RELATION = {
+    "rule": "AG113",
+    "kind": "n_plus_one",
+    "access": "forward_relation",
+    "orm_field": "director",
+    "orm_model": "app.Film",
+    "relation": "app.Film.director",
+}
+MANY = {**RELATION, "access": "many_to_many", "orm_field": "genres", "relation": "app.Film.genres"}
+COLUMN = {**RELATION, "access": "deferred_field", "orm_field": "title", "relation": None}
+
+
+def function(body):
+    return "async def f(request):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
+
+
+def added(patch):
+    """Return the lines that the patch adds, without their indentation."""
+    lines = patch.diff().splitlines()
+    return [each[1:].strip() for each in lines if each[:1] == "+" and each[:3] != "+++"]
+
+
+FOLLOWED = [
+    (
+        "list made by a comprehension",
+        RELATION,
+        "films = [film async for film in Film.objects.all()]\nfor film in films:\n    print(⟦film.director⟧)",
+        'films = [film async for film in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "item of a list",
+        RELATION,
+        "films = [film async for film in Film.objects.all()]\nfilm = films[0]\nprint(⟦film.director⟧)",
+        'films = [film async for film in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "list()",
+        RELATION,
+        "for film in list(Film.objects.all()):\n    print(⟦film.director⟧)",
+        'for film in list(Film.objects.select_related("director").all()):',
+    ),
+    (
+        "shortcut with a queryset",
+        RELATION,
+        "film = await aget_object_or_404(Film.objects.all(), pk=1)\nprint(⟦film.director⟧)",
+        'film = await aget_object_or_404(Film.objects.select_related("director").all(), pk=1)',
+    ),
+    (
+        "list in a thread",
+        RELATION,
+        "for film in await sync_to_async(list)(Film.objects.all()):\n    print(⟦film.director⟧)",
+        'for film in await sync_to_async(list)(Film.objects.select_related("director").all()):',
+    ),
+    (
+        "get in a thread",
+        RELATION,
+        "film = await sync_to_async(Film.objects.filter(a=1).get)(pk=1)\nprint(⟦film.director⟧)",
+        'film = await sync_to_async(Film.objects.select_related("director").filter(a=1).get)(pk=1)',
+    ),
+    (
+        "slice",
+        RELATION,
+        "async for film in Film.objects.all()[:5]:\n    print(⟦film.director⟧)",
+        'async for film in Film.objects.select_related("director").all()[:5]:',
+    ),
+    (
+        "slice in the middle of a chain",
+        RELATION,
+        "film = await Film.objects.filter(a=1)[:5].afirst()\nprint(⟦film.director⟧)",
+        'film = await Film.objects.select_related("director").filter(a=1)[:5].afirst()',
+    ),
+    (
+        "behind a method of the project's own",
+        RELATION,
+        "async for film in Film.objects.published().order_by('pk'):\n    print(⟦film.director⟧)",
+        "async for film in Film.objects.published().select_related(\"director\").order_by('pk'):",
+    ),
+    (
+        "chain that starts from a name",
+        RELATION,
+        "films = Film.objects.all()\nasync for film in films.order_by('pk'):\n    print(⟦film.director⟧)",
+        "async for film in films.select_related(\"director\").order_by('pk'):",
+    ),
+    (
+        "chain of an attribute",
+        RELATION,
+        "async for film in self.films.order_by('pk'):\n    print(⟦film.director⟧)",
+        "async for film in self.films.select_related(\"director\").order_by('pk'):",
+    ),
+    (
+        "name with an annotation",
+        RELATION,
+        "film: Film = await Film.objects.aget(pk=1)\nprint(⟦film.director⟧)",
+        'film: Film = await Film.objects.select_related("director").aget(pk=1)',
+    ),
+    (
+        "name that is assigned in a condition",
+        RELATION,
+        "if film := await Film.objects.afirst():\n    print(⟦film.director⟧)",
+        'if film := await Film.objects.select_related("director").afirst():',
+    ),
+    (
+        "read by getattr()",
+        RELATION,
+        "async for film in Film.objects.all():\n    print(⟦getattr(film, 'director')⟧)",
+        'async for film in Film.objects.select_related("director").all():',
+    ),
+    (
+        "read by str()",
+        RELATION,
+        "async for film in Film.objects.all():\n    print(⟦str(film.director)⟧)",
+        'async for film in Film.objects.select_related("director").all():',
+    ),
+    (
+        "many of them",
+        MANY,
+        "async for film in Film.objects.all():\n    print(⟦len(film.genres.all())⟧)",
+        'async for film in Film.objects.prefetch_related("genres").all():',
+    ),
+    (
+        "column more in only()",
+        COLUMN,
+        "async for film in Film.objects.only('pk'):\n    print(⟦film.title⟧)",
+        "async for film in Film.objects.only('pk', \"title\"):",
+    ),
+    (
+        "column less in defer()",
+        COLUMN,
+        "async for film in Film.objects.defer('title', 'text'):\n    print(⟦film.title⟧)",
+        "async for film in Film.objects.defer('text'):",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "body", "line"), [pytest.param(*row[1:], id=row[0]) for row in FOLLOWED]
+)
+def test_followed(keys, body, line, tmp_path):
+    """
+    The relation is loaded where the object was, however it came from there.
+    """
+    _, patch = fixed(tmp_path, function(body), **keys)
+
+    assert [each.refusal for each in patch.refused] == []
+    assert added(patch) == [line]
+
+
+UNSEEN = "Where film was loaded is not to be seen."
+NOT_FOLLOWED = [
+    (
+        "comprehension that makes something else",
+        "films = [g(film) async for film in Film.objects.all()]\nfor film in films:\n    print(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "shortcut with a model",
+        "film = await aget_object_or_404(Film, pk=1)\nprint(⟦film.director⟧)",
+        "Where Film was loaded is not to be seen.",
+    ),
+    (
+        "function of the project's own",
+        "film = await load(1)\nprint(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "the same in a thread",
+        "film = await sync_to_async(load)(pk=1)\nprint(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "object that becomes another one",
+        "film = await Film.objects.aget(pk=1)\nfilm = film.copy()\nprint(⟦film.director⟧)",
+        "film has more than one origin.",
+    ),
+    (
+        "method of an object",
+        "film = await Film.objects.aget(pk=1)\nasync for other in film.filter():\n    print(⟦other.director⟧)",
+        "film is no queryset.",
+    ),
+    (
+        "chain that starts from a call",
+        "async for film in films().order_by('pk'):\n    print(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "unknown method of an attribute",
+        "async for film in self.films.seen():\n    print(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "one manager or the other",
+        "film = await (Film.objects if request else Book.objects).aget(pk=1)\nprint(⟦film.director⟧)",
+        "Where the object was loaded is not to be seen.",
+    ),
+    (
+        "target of several",
+        "async for i, film in numbered(Film.objects.all()):\n    print(⟦film.director⟧)",
+        UNSEEN,
+    ),
+    (
+        "target of several in a comprehension",
+        "print([⟦film.director⟧ for i, film in enumerate(films)])",
+        UNSEEN,
+    ),
+    ("assignment to several", "film, other = await load()\nprint(⟦film.director⟧)", UNSEEN),
+    ("as of a block", "async with load() as film:\n    print(⟦film.director⟧)", UNSEEN),
+    ("import", "from app.films import film\nprint(⟦film.director⟧)", UNSEEN),
+    ("global", "global film\nprint(⟦film.director⟧)", UNSEEN),
+    ("class", "class film:\n    pass\nprint(⟦film.director⟧)", UNSEEN),
+    ("pattern", "match load():\n    case [film]:\n        print(⟦film.director⟧)", UNSEEN),
+    (
+        "rest of a pattern",
+        "match load():\n    case {'a': 1, **film}:\n        print(⟦film.director⟧)",
+        UNSEEN,
+    ),
+    ("name of the module", "print(⟦film.director⟧)", UNSEEN),
+    (
+        "attribute that is a variable",
+        "async for film in Film.objects.all():\n    print(⟦getattr(film, name)⟧)",
+        "Which object the relation was read from is not sure.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [pytest.param(*row[1:], id=row[0]) for row in NOT_FOLLOWED]
+)
+def test_not_followed(body, reason, tmp_path):
+    """
+    An object whose origin is not sure is left alone.
+    """
+    assert refusal(tmp_path, function(body), **RELATION) == reason
+
+
+NOT_LOADED = [
+    (
+        RELATION,
+        "async for film in Film.objects.values('pk'):\n    print(⟦film.director⟧)",
+        "The rows come from values(), which loads no related objects.",
+    ),
+    (
+        RELATION,
+        "async for film in Film.objects.only('pk'):\n    print(⟦film.director⟧)",
+        'The rows lack columns, so that select_related("director") could clash.',
+    ),
+    (
+        RELATION,
+        "async for film in Film.objects.select_for_update():\n    print(⟦film.director⟧)",
+        "The rows are locked, which PostgreSQL refuses for a join.",
+    ),
+    (
+        RELATION,
+        "async for film in Film.objects.select_related():\n    print(⟦film.director⟧)",
+        "The rows come through a select_related() that more cannot be added to.",
+    ),
+    (
+        RELATION,
+        "async for film in Film.objects.select_related(None):\n    print(⟦film.director⟧)",
+        "The rows come through a select_related() that more cannot be added to.",
+    ),
+    (
+        RELATION,
+        "async for film in Film.objects.select_related('director__studio'):\n    print(⟦film.director⟧)",
+        'select_related("director") is there already.',
+    ),
+    (
+        RELATION,
+        "async for film in Book.objects.all():\n    print(⟦film.director⟧)",
+        "The rows are of Book, not of Film.",
+    ),
+    (
+        MANY,
+        "async for film in Film.objects.aiterator():\n    print(⟦film.genres.all()⟧)",
+        "The rows come from iterator(), which needs a chunk size to prefetch.",
+    ),
+    (
+        MANY,
+        "async for film in Film.objects.all():\n    print(⟦film.genres.all()⟧)\n    await film.genres.aadd(1)",
+        "The function writes as well: what was prefetched could be out of date.",
+    ),
+    (
+        COLUMN,
+        "async for film in Film.objects.all():\n    print(⟦film.title⟧)",
+        "Which only() or defer() left the column out is not sure.",
+    ),
+    (
+        COLUMN,
+        "async for film in Film.objects.defer('title'):\n    print(⟦film.title⟧)",
+        "Which defer() left the column out is not sure.",
+    ),
+    (
+        COLUMN,
+        "async for film in Film.objects.only('title'):\n    print(⟦film.title⟧)",
+        'only("title") is there already.',
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "body", "reason"), NOT_LOADED)
+def test_not_loaded(keys, body, reason, tmp_path):
+    """
+    A queryset that the relation would break, or that loads it already, is left as it is.
+    """
+    assert refusal(tmp_path, function(body), **keys) == reason

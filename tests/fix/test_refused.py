@@ -1,0 +1,442 @@
+"""What ``fix`` leaves alone, each for a reason; and the near miss that it does rewrite."""
+# ruff: noqa: E501
+
+import pytest
+
+from tests.fix.making import fixed, refusal
+from tests.fix.test_rewrites import ATOMIC, DIRECTOR, GET, LIBRARY, LOST, PROTOCOL, ROWS, SAVE
+
+ITEM = {"rule": "AG109", "orm_operation": "get"}
+FILMS = {**ROWS, "orm_model": "app.Film"}
+USER = {"rule": "AG107", "access": "lazy_user"}
+LOOP = {"rule": "AG114", "kind": "async_to_sync_in_loop"}
+TWIN = {"rule": "AG108", "orm_operation": "get_object_or_404"}
+GENRES = {
+    "rule": "AG103",
+    "access": "many_to_many",
+    "orm_field": "genres",
+    "relation": "app.Film.genres",
+}
+
+ROW_REFUSALS = [
+    (
+        {**FILMS, "orm_model": "app.Seat"},
+        "return [(a, b) for a in ⟦Film.objects.all()⟧ for b in Genre.objects.all()]",
+        "Which loop of the comprehension asked the database is not sure.",
+    ),
+    (
+        {**GENRES, "orm_operation": "iterate"},
+        "return sum(1 for film in ⟦films⟧ for genre in film.genres.all())",
+        "It is in a generator expression, which cannot await for who reads it.",
+    ),
+    (
+        FILMS,
+        "return ⟦zip(Book.objects.all(), Film.objects.all())⟧",
+        "Which argument of zip(Book.objects.all(), Film.objects.all()) is the queryset is not sure.",
+    ),
+    (
+        FILMS,
+        "return ⟦sum(film.a for film in Film.objects.all())⟧",
+        "It is in a generator expression, which cannot await for who reads it.",
+    ),
+    (
+        FILMS,
+        "return ⟦Film.objects.all() == 3⟧",
+        "What this comparison evaluates is not sure.",
+    ),
+    (
+        {**FILMS, "on_stack": False},
+        "films = Film.objects.all()\n    ⟦return films⟧",
+        "Whether a queryset is returned here is not sure.",
+    ),
+    (
+        {**FILMS, "on_stack": False, "access": "forward_relation"},
+        "⟦return Film.objects.all()⟧",
+        "What was returned was evaluated by the framework, not in a line of code.",
+    ),
+    (
+        {**GENRES, "orm_operation": "iterate"},
+        "return ⟦render(film.genres.all(), other.all())⟧",
+        "How render(film.genres.all(), other.all()) evaluates a queryset in f is not sure.",
+    ),
+]
+WRITE_REFUSALS = [
+    (ITEM, "⟦session['a']⟧ += 1", "An assignment cannot be moved to a thread as it is."),
+    (ITEM, "a = ⟦session['a']⟧ = 1", "An assignment cannot be moved to a thread as it is."),
+    (ITEM, "del ⟦session['a']⟧, b", "app/views.py would not compile any more."),
+    (FILMS, "return 3 in(⟦films⟧)", "app/views.py would not be Python any more."),
+    (DIRECTOR, "⟦film.director⟧ = 1", "An assignment cannot be moved to a thread as it is."),
+    (
+        DIRECTOR,
+        "return ⟦[(b := film).director]⟧",
+        "It assigns or yields in the middle of an expression.",
+    ),
+    (
+        DIRECTOR,
+        "return ⟦(await film.load())['director']⟧",
+        "It awaits, or asks super(), in what would have to move to a thread.",
+    ),
+]
+COROUTINE_REFUSALS = [
+    (
+        {**LOST, "on_stack": False},
+        "⟦x = film.asave()⟧",
+        "x = film.asave() is not a call that could be awaited.",
+    ),
+    (LOST, "⟦film.title⟧", "film.title is not a call that could be awaited."),
+    (LOST, "await ⟦film.asave()⟧", "It is awaited already."),
+    (PROTOCOL, "return ⟦await load()⟧", "What await load() awaits is not sure."),
+    (PROTOCOL, "return ⟦await film⟧", "What await film awaits is not sure."),
+    (
+        PROTOCOL,
+        "async with ⟦film.lock()⟧:\n        pass",
+        "What lock is cannot be seen in the code.",
+    ),
+    (PROTOCOL, "return ⟦self.load().title⟧", "What self.load().title should be is not sure."),
+    (
+        PROTOCOL,
+        "async def load():\n        yield 1\n    return ⟦load().title⟧",
+        "What load().title should be is not sure.",
+    ),
+    (
+        PROTOCOL,
+        "def lock():\n        yield 1\n    async with ⟦lock()⟧:\n        pass",
+        "lock is not an async generator.",
+    ),
+    (
+        PROTOCOL,
+        "@other\n    async def lock():\n        yield 1\n    async with ⟦lock()⟧:\n        pass",
+        "lock is decorated already.",
+    ),
+]
+BLOCK = "with ⟦transaction.atomic()⟧:\n        "
+BLOCK_REFUSALS = [
+    ("global x\n        x = 1", "The block declares names of another scope."),
+    ("a = 1\n        del a", "The block deletes names, so it cannot become a function."),
+    ("asyncio.current_task()", "The block uses asyncio, which is not only the ORM."),
+    (
+        "async def g():\n            pass\n        g()",
+        "The block defines an async function.",
+    ),
+    (
+        "def g():\n            pass\n    return g",
+        "Whether g always has a value after the block is not sure.",
+    ),
+    (
+        "if (b := a):\n            pass\n    return b",
+        "Whether b always has a value after the block is not sure.",
+    ),
+    (
+        "with open(a) as b:\n            pass\n    return b",
+        "Whether b always has a value after the block is not sure.",
+    ),
+    (
+        "match a:\n            case [b, *c]:\n                pass\n    return c",
+        "Whether c always has a value after the block is not sure.",
+    ),
+    (
+        "match a:\n            case {'x': 1, **rest}:\n                pass\n    return rest",
+        "Whether rest always has a value after the block is not sure.",
+    ),
+    (
+        "await sync_to_async(g, thread_sensitive=True)()",
+        "The block awaits sync_to_async, which is not only the ORM.",
+    ),
+]
+IN_A_FUNCTION = [
+    *ROW_REFUSALS,
+    *WRITE_REFUSALS,
+    *COROUTINE_REFUSALS,
+    *((ATOMIC, BLOCK + body, reason) for body, reason in BLOCK_REFUSALS),
+    (
+        SAVE,
+        "with transaction.atomic():\n        def g():\n            ⟦a.save()⟧\n        g()",
+        "g is a sync def inside the async f, and cannot await.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "body", "reason"), IN_A_FUNCTION)
+def test_refused(keys, body, reason, tmp_path):
+    """
+    Where it is not sure what the code does, or ``await`` would not do the same, nothing is changed.
+    """
+    assert refusal(tmp_path, f"async def f(film, films):\n    {body}\n", **keys) == reason
+
+
+IN_A_MODULE = [
+    (
+        PROTOCOL,
+        "from app.locks import lock\n\n\nasync def f():\n    async with ⟦lock()⟧:\n        pass\n",
+        "What lock is cannot be seen in the code.",
+    ),
+    (
+        PROTOCOL,
+        "async def load():\n    return 1\n\n\nasync def f():\n    return ⟦await load()⟧\n",
+        "What await load() awaits is not sure.",
+    ),
+    (
+        DIRECTOR,
+        "class A:\n    async def f(self):\n        return ⟦super().films['x']⟧\n",
+        "It awaits, or asks super(), in what would have to move to a thread.",
+    ),
+    (
+        {**LIBRARY, "on_stack": False},
+        "class Films:\n    ⟦films: list[Film]⟧\n\n    async def f(self):\n        pass\n",
+        "No async function of the project leads to views.Films, so nothing can be awaited.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "code", "reason"), IN_A_MODULE)
+def test_refused_in_its_module(keys, code, reason, tmp_path):
+    """
+    The same goes for what depends on the code around the function.
+    """
+    assert refusal(tmp_path, code, **keys) == reason
+
+
+# --- what looks much the same, and is rewritten ------------------------------------------------
+
+REWRITTEN = [
+    (
+        "first of two loops",
+        FILMS,
+        "return [(a, b) for a in ⟦Film.objects.all()⟧ for b in Genre.objects.all()]",
+        "return [(a, b) async for a in Film.objects.all() for b in Genre.objects.all()]",
+    ),
+    (
+        "second of two loops",
+        {**FILMS, "orm_model": "app.Genre"},
+        "return [(a, b) for a in ⟦films⟧ for b in Genre.objects.all()]",
+        "return [(a, b) for a in films async for b in Genre.objects.all()]",
+    ),
+    (
+        "name of a name",
+        FILMS,
+        "a = Film.objects.all()\n    b = a\n    for film in ⟦b⟧:\n        print(film)",
+        "a = Film.objects.all()\n    b = a\n    async for film in b:\n        print(film)",
+    ),
+    (
+        "what a call of a call returns may be a list",
+        FILMS,
+        "for film in ⟦load()()⟧:\n        print(film)",
+        "for film in await sync_to_async(list)(load()()):\n        print(film)",
+    ),
+    (
+        "list of a parameter",
+        FILMS,
+        "return ⟦list(films)⟧",
+        "return await sync_to_async(list)(films)",
+    ),
+    (
+        "another consumer of a parameter",
+        FILMS,
+        "return ⟦sorted(films, key=title)⟧",
+        "return sorted(await sync_to_async(list)(films), key=title)",
+    ),
+    (
+        "membership of a parameter",
+        FILMS,
+        "return ⟦3 in films⟧",
+        "return 3 in await sync_to_async(list)(films)",
+    ),
+    (
+        "the argument that is a queryset",
+        FILMS,
+        "return ⟦zip(films, Film.objects.all())⟧",
+        "return zip(films, [row async for row in Film.objects.all()])",
+    ),
+    (
+        "returned to the framework",
+        {**FILMS, "on_stack": False},
+        "⟦return Film.objects.all()⟧",
+        "return [row async for row in Film.objects.all()]",
+    ),
+    (
+        "call for objects of a relation",
+        {**GENRES, "orm_operation": "prefetch_related_objects"},
+        "return ⟦prefetch_related_objects(films, 'genres')⟧",
+        "return await sync_to_async(prefetch_related_objects)(films, 'genres')",
+    ),
+    (
+        "function by another name",
+        TWIN,
+        "return ⟦load(Film)⟧",
+        "return await sync_to_async(load)(Film)",
+    ),
+    (
+        "comparison with a session",
+        ITEM,
+        "return ⟦session == 3⟧",
+        "return await sync_to_async(lambda: session == 3)()",
+    ),
+    (
+        "slice of a session",
+        ITEM,
+        "return ⟦session[1:2]⟧",
+        "return await sync_to_async(lambda: session[1:2])()",
+    ),
+    (
+        "attribute of a session",
+        ITEM,
+        "return ⟦session.keys⟧",
+        "return await sync_to_async(lambda: session.keys)()",
+    ),
+    (
+        "user that came from elsewhere",
+        USER,
+        "return ⟦film.user.pk⟧",
+        "return await sync_to_async(lambda: film.user.pk)()",
+    ),
+    (
+        "user of a request in a context",
+        USER,
+        "return ⟦films.context['request'].user.pk⟧",
+        "return (await films.context['request'].auser()).pk",
+    ),
+    (
+        "user in a lambda, besides",
+        USER,
+        "g(lambda: request.user)\n    return ⟦request.user.pk⟧",
+        "g(lambda: request.user)\n    return (await request.auser()).pk",
+    ),
+    (
+        "user that the function sets",
+        USER,
+        "request.user = g()\n    return ⟦request.user.pk⟧",
+        "request.user = g()\n    return await sync_to_async(lambda: request.user.pk)()",
+    ),
+    (
+        "attribute of what is awaited",
+        DIRECTOR,
+        "return ⟦(await film.load()).director⟧",
+        'return await sync_to_async(getattr)(await film.load(), "director")',
+    ),
+    (
+        "call of what is awaited",
+        LIBRARY,
+        "return ⟦(await load())(film)⟧",
+        "return await sync_to_async(await load())(film)",
+    ),
+    (
+        "no call of a library",
+        LIBRARY,
+        "return ⟦film.token⟧",
+        "return await sync_to_async(lambda: film.token)()",
+    ),
+    (
+        "async_to_sync by another name",
+        LOOP,
+        "return ⟦load(1)⟧",
+        "return await sync_to_async(load)(1)",
+    ),
+    (
+        "async_to_sync with options",
+        LOOP,
+        "return ⟦async_to_sync(load, force_new_loop=True)(1)⟧",
+        "return await sync_to_async(async_to_sync(load, force_new_loop=True))(1)",
+    ),
+    (
+        "async_to_sync that shows no call",
+        LOOP,
+        "return ⟦film.title⟧",
+        "return await sync_to_async(lambda: film.title)()",
+    ),
+    (
+        "lost coroutine of a whole statement",
+        {**LOST, "on_stack": False},
+        "⟦film.asave()⟧",
+        "await film.asave()",
+    ),
+    (
+        "coroutine as an argument",
+        PROTOCOL,
+        "async def load():\n        return 1\n    return ⟦shown(load()).title⟧",
+        "async def load():\n        return 1\n    return shown(await load()).title",
+    ),
+    (
+        "coroutine function of its own, moved and awaited",
+        PROTOCOL,
+        "async def load():\n        return 1\n    return ⟦await sync_to_async(load)()⟧",
+        "async def load():\n        return 1\n    return await load()",
+    ),
+    (
+        "break of a loop in the block",
+        ATOMIC,
+        "with ⟦transaction.atomic()⟧:\n        for a in films:\n            break",
+        "def in_transaction():\n        with transaction.atomic():\n            for a in films:\n"
+        "                break\n\n    await sync_to_async(in_transaction)()",
+    ),
+    (
+        "name of the block's function that is taken",
+        ATOMIC,
+        "in_transaction = 1\n    with ⟦transaction.atomic()⟧:\n        film.save(in_transaction)",
+        "in_transaction = 1\n    def in_transaction_2():\n        with transaction.atomic():\n"
+        "            film.save(in_transaction)\n\n    await sync_to_async(in_transaction_2)()",
+    ),
+    (
+        "functions and modules of the block",
+        ATOMIC,
+        "with ⟦transaction.atomic()⟧:\n        import os\n        key = lambda: os.name\n"
+        "        count: int = film.count(key)\n    return count, os",
+        "def in_transaction():\n        with transaction.atomic():\n            import os\n"
+        "            key = lambda: os.name\n            count: int = film.count(key)\n"
+        "        return count, os\n\n    count, os = await sync_to_async(in_transaction)()\n"
+        "    return count, os",
+    ),
+    (
+        "awaits over several lines in the block",
+        ATOMIC,
+        "with ⟦transaction.atomic()⟧:\n        a = (await film.aget(\n            pk=1,\n        )).name\n    return a",
+        "def in_transaction():\n        with transaction.atomic():\n            a = (film.get(\n"
+        "                pk=1,\n            )).name\n        return a\n\n"
+        "    a = await sync_to_async(in_transaction)()\n    return a",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "before", "after"), [pytest.param(*row[1:], id=row[0]) for row in REWRITTEN]
+)
+def test_rewritten(keys, before, after, tmp_path):
+    """
+    The near miss of a refusal is rewritten, in the best way that is sure to be right.
+    """
+    text, patch = fixed(tmp_path, function_of(before), **keys)
+
+    assert [each.refusal for each in patch.refused] == []
+    assert text.removeprefix("from asgiref.sync import sync_to_async\n\n") == function_of(after)
+
+
+def function_of(body):
+    return f"async def f(film, films):\n    {body}\n"
+
+
+def test_attribute_of_super(tmp_path):
+    """
+    ``super()`` is asked where it stands, only its attribute is read in a thread.
+    """
+    text, _ = fixed(
+        tmp_path,
+        "class A:\n    async def f(self):\n        return ⟦super().director⟧\n",
+        **DIRECTOR,
+    )
+
+    assert text == (
+        "from asgiref.sync import sync_to_async\n\nclass A:\n    async def f(self):\n"
+        '        return await sync_to_async(getattr)(super(), "director")\n'
+    )
+
+
+def test_twin_of_an_aliased_function(tmp_path):
+    """
+    A shortcut imported from elsewhere may be another function: it goes to a thread as it is.
+    """
+    text, _ = fixed(
+        tmp_path,
+        "from app.shortcuts import load\n\n\nasync def f():\n    return ⟦load(Film)⟧\n",
+        **GET,
+    )
+
+    assert "    return await sync_to_async(load)(Film)\n" in text
