@@ -20,6 +20,7 @@ OPTIONAL = {
     "msgspec": "reads dense logs faster (report)",
     "backports.zstd": "reads logs compressed with zstd (zstd)",
     "duckdb": "the sql command and Parquet (sql)",
+    "distributed": "reads logs on several machines (cluster)",
 }
 ALLOW = "DJANGO_ALLOW_ASYNC_UNSAFE"
 

@@ -8,11 +8,16 @@ import os
 import sys
 from typing import TextIO
 
+from async_guard.commands.checkout import add_root, checkout_of
 from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
 from async_guard.logs.baseline import load_baseline
-from async_guard.logs.failures import CommandFailed
+from async_guard.logs.failures import CommandFailed, MissingExtra
+from async_guard.logs.filters import Filters
 from async_guard.logs.output import write_file
+from async_guard.logs.progress import progress_bar
+from async_guard.logs.reading import Result
 from async_guard.logs.report import Report, make_report, summed_up
+from async_guard.logs.sources import find_sources, total_size
 
 HELP = "Rank the problems in logs, and say how to fix them."
 TERMINAL = "terminal"
@@ -36,9 +41,15 @@ NEW, ANY = "new", "any"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
     add_filters(parser)
+    add_root(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: what -o ends in, else terminal")
     parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE")
     parser.add_argument("--baseline", metavar="FILE", help="the problems that are known")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="tcp://HOST:PORT of a Dask scheduler: its workers read the logs",
+    )
     parser.add_argument(
         "--fail-on", choices=(NEW, ANY), help="exit 1 on a problem that is new, or on any"
     )
@@ -49,10 +60,27 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         raise CommandFailed("--fail-on new needs --baseline FILE.")
     filters = filters_of(options)
     baseline = load_baseline(options.baseline) if options.baseline else None
-    report = make_report(read_inputs(options, filters), filters, baseline)
+    checkout = checkout_of(options.root)
+    report = make_report(_read(options, filters), filters, baseline, propose=checkout.propose)
+    report.patch_note, report.repository = checkout.note, checkout.repository
     _write(report, options, out)
     found = report.new if options.fail_on == NEW else report.problems
     return 1 if options.fail_on and found else 0
+
+
+def _read(options: argparse.Namespace, filters: Filters) -> Result:
+    if options.dask is None:
+        return read_inputs(options, filters)
+    if options.unique or options.processes:
+        raise CommandFailed("--unique and --processes are for one machine: leave out --dask.")
+    try:
+        cluster = importlib.import_module("async_guard.logs.cluster")
+    except ImportError:
+        raise MissingExtra("--dask", "Dask", "cluster") from None
+    sources = find_sources(options.paths)
+    with progress_bar(total_size(sources)) as progress:
+        result: Result = cluster.read_on_cluster(options.dask, sources, filters, progress)
+    return result
 
 
 def _write(report: Report, options: argparse.Namespace, out: TextIO) -> None:

@@ -66,6 +66,10 @@ class Accounts:
     def _remember(self, loss: Loss) -> None:
         self.first_lost = sorted({*self.first_lost, loss})[:FIRST]
 
+    def rename(self, file: str) -> None:
+        """Say *file* for the one file that was read."""
+        self.first_lost = [loss._replace(file=file) for loss in self.first_lost]
+
     def add(self, other: Accounts) -> None:
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -76,13 +76,20 @@ def unwrap(value: Any, around: Around = Around(), depth: int = 0) -> Iterator[Fo
         yield Text(value, around.times)
 
 
+def unwrapped(value: Any, times: tuple[Any, ...] = ()) -> Found | None:
+    """Return what a line without an envelope is, the usual one; None: look closer."""
+    event = value.get("event") if isinstance(value, dict) else None
+    if not (isinstance(event, str) and event in (HIT, SUMMARY)):
+        return None
+    keys = flat(value) if dict in map(type, value.values()) else value
+    when = value.get("timestamp")
+    mine = (when,) if isinstance(when, str) else tuple(_times(value))
+    return Found(event, keys, (*mine, *times))
+
+
 def _unwrap_object(value: dict[str, Any], around: Around, depth: int) -> Iterator[Found | Text]:
-    event = value.get("event")
-    if isinstance(event, str) and event in (HIT, SUMMARY):  # the usual line, the shortest way
-        keys = flat(value) if dict in map(type, value.values()) else value
-        when = value.get("timestamp")
-        times = (when,) if isinstance(when, str) else tuple(_times(value))
-        yield Found(event, keys, (*times, *around.times))
+    if found := unwrapped(value, around.times):
+        yield found
         return
     if "attributes" in value and isinstance(value["attributes"], list):
         value = _otlp_record(value, around.resource)

@@ -88,6 +88,8 @@ def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:
 
 
 def _is_newer(version: Any) -> bool:
+    if version == SCHEMA_VERSION:
+        return False
     major = str(version).split(".", 1)[0]
     return major.isdigit() and len(major) < 9 and int(major) > int(SCHEMA_VERSION.split(".")[0])
 

@@ -14,3 +14,7 @@ class MissingExtra(CommandFailed):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}: pip install 'async-guard[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[CommandFailed], tuple[str]]:
+        """Travel between processes as the sentence that it is."""
+        return CommandFailed, (str(self),)

@@ -12,7 +12,7 @@ from typing import Any
 
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.decoding import decoded, decoded_text
-from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap
+from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap, unwrapped
 from async_guard.logs.events import COUNTED, Event, is_fingerprint, read_event
 from async_guard.logs.fragments import (
     BEGINNING,
@@ -106,7 +106,7 @@ class Reader:
             line = line[len(BOM) :]
         if line.startswith(b"\0"):  # a hole that truncating left, perhaps of many megabytes
             line, self._is_damaged = line.lstrip(b"\0"), True
-        if match := CRI.match(line):
+        if not line.startswith(b"{") and (match := CRI.match(line)):
             self._read_cri(
                 match[1].decode("ascii", "replace"), match[2], match[3], line[match.end() :]
             )
@@ -131,6 +131,9 @@ class Reader:
 
     def _read_value(self, value: Any, times: tuple[Any, ...] = (), depth: int = 0) -> bool:
         """Read what is in *value*, inside of envelopes with *times*; False: nothing of ours."""
+        if plain := unwrapped(value, times):
+            self._read_found(plain)
+            return True
         is_ours = False
         for found in unwrap(value):
             if times:

@@ -25,7 +25,7 @@ from async_guard.logs.filters import Filters
 from async_guard.logs.reader import Reader
 from async_guard.logs.scanner import Scanner
 from async_guard.logs.sources import Source, raw
-from async_guard.logs.tally import Tallies, Tally
+from async_guard.logs.tally import Tallies
 
 RANGE = 32 << 20
 MOST_PROCESSES = 8
@@ -43,6 +43,11 @@ class Part(NamedTuple):
     begin: int = 0
     end: int | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes as they are stored."""
+        return (self.end or self.source.size) - self.begin
+
 
 @dataclass(slots=True)
 class Result:
@@ -50,6 +55,11 @@ class Result:
 
     accounts: Accounts = field(default_factory=Accounts)
     tallies: Tallies = field(default_factory=Tallies)
+
+    def add(self, later: Result) -> None:
+        """Add what was read behind this."""
+        self.accounts.add(later.accounts)
+        self.tallies.add(later.tallies)
 
 
 def read(
@@ -230,27 +240,60 @@ def _border(file: BinaryIO, wanted: int) -> int | None:
 # --- processes -----------------------------------------------------------------------------------
 
 
+class InOrder:
+    """
+    Adds results up in the order of their parts, in whatever order they come.
+
+    Neighbours are added to each other at once, so no more results are held than there are gaps
+    between them.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[int, tuple[int, Result]] = {}
+        """Begin to end, and what was read between them."""
+        self._begins: dict[int, int] = {}
+        """End to begin."""
+
+    def add(self, number: int, result: Result) -> None:
+        """Add the result of part *number*, counted from 0."""
+        begin, end = number, number + 1
+        if (before := self._begins.pop(begin, None)) is not None:
+            _, earlier = self._runs.pop(before)
+            earlier.add(result)
+            begin, result = before, earlier
+        if (after := self._runs.pop(end, None)) is not None:
+            del self._begins[after[0]]
+            end = after[0]
+            result.add(after[1])
+        self._runs[begin], self._begins[end] = (end, result), begin
+
+    def total(self, files: int) -> Result:
+        """Return all of it, once every part is there."""
+        _, result = self._runs.get(0, (0, Result()))
+        result.accounts.files = files
+        return result
+
+
 def _read_together(
     parts: Sequence[Part], filters: Filters, processes: int, progress: Progress | None
 ) -> Result:
     """Have worker processes read *parts*, and add up what they found."""
-    result = Result()
+    results = InOrder()
     try:
         with ProcessPoolExecutor(processes, mp_context=_context()) as pool:
-            waiting = {pool.submit(read_in_worker, part, filters): part for part in parts}
+            waiting = {
+                pool.submit(read_in_worker, part, filters): n for n, part in enumerate(parts)
+            }
             for done in as_completed(waiting):
-                accounts, tallies = done.result()
-                result.accounts.add(accounts)
-                result.tallies.add(tallies)
-                part = waiting.pop(done)
+                number = waiting.pop(done)
+                results.add(number, done.result())
                 if progress is not None:
-                    progress((part.end or part.source.size) - part.begin)
+                    progress(parts[number].size)
     except BrokenProcessPool:
         raise CommandFailed(
             "A worker process died, for lack of memory perhaps: try --processes 1."
         ) from None
-    result.accounts.files = len({part.source for part in parts})
-    return result
+    return results.total(len({part.source for part in parts}))
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -259,8 +302,8 @@ def _context() -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("fork" if is_safe else "spawn")
 
 
-def read_in_worker(part: Part, filters: Filters) -> tuple[Accounts, list[Tally]]:
+def read_in_worker(part: Part, filters: Filters) -> Result:
     """Read *part*; what comes back can be added up."""
     tally_up = _TallyUp(filters)
     read_part(part, tally_up.result.accounts, tally_up)
-    return tally_up.result.accounts, list(tally_up.result.tallies)
+    return tally_up.result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +14,9 @@ from async_guard.hit import LEVELS, Hit
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.baseline import Baseline
 from async_guard.logs.filters import Filters
+from async_guard.logs.proposal import Proposal, Proposer, no_proposal
 from async_guard.logs.reading import Result
+from async_guard.logs.repository import Repository
 from async_guard.logs.tally import Tally
 
 _WORST_FIRST = ("error", "warning", "info")
@@ -27,8 +29,13 @@ class Problem:
     tally: Tally
     is_new: bool = False
     """The baseline does not know it."""
-    patch: str = ""
-    """A unified diff, where somebody made one."""
+    propose: Proposer = no_proposal
+    """Makes its patch, which takes a look at the code."""
+
+    @cached_property
+    def patch(self) -> Proposal:
+        """What ``fix`` would do about it; made when somebody wants to show it."""
+        return self.propose(self.tally)
 
     @property
     def fingerprint(self) -> str:
@@ -134,6 +141,10 @@ class Report:
     """Of the baseline, what the log no longer has."""
     has_baseline: bool = False
     made_at: float = field(default_factory=time.time)
+    patch_note: str = ""
+    """One sentence: why no problem has a patch."""
+    repository: Repository | None = None
+    """Where the files lie that the log names; None: nobody knows."""
 
     @property
     def new(self) -> list[Problem]:
@@ -148,15 +159,15 @@ def make_report(
     result: Result,
     filters: Filters = Filters(),  # noqa: B008  frozen
     baseline: Baseline | None = None,
-    patch_for: Callable[[Tally], str] = lambda tally: "",
+    propose: Proposer = no_proposal,
 ) -> Report:
-    """Rank what was read, and compare it with *baseline*."""
+    """Rank what was read, and compare it with *baseline*; patches are made when they are shown."""
     tallies = [tally for tally in result.tallies.ranked() if filters.admit_problem(tally)]
     problems = [
         Problem(
             tally,
             is_new=baseline is not None and tally.fingerprint not in baseline.known,
-            patch=patch_for(tally),
+            propose=propose,
         )
         for tally in tallies
     ]

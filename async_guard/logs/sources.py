@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from async_guard.logs.compression import LONGEST_MAGIC, is_plain
 from async_guard.logs.failures import CommandFailed
@@ -69,8 +69,9 @@ def _files_below(folder: str) -> Iterator[str]:
         yield from (path for path in paths if os.path.isfile(path))
 
 
-def _unreadable(error: OSError) -> None:
-    raise CommandFailed(f"{error.filename} cannot be read: {error.strerror}.") from error
+def _unreadable(error: OSError, path: str | None = None) -> NoReturn:
+    """Say what could not be read; an error while reading does not know its file."""
+    raise CommandFailed(f"{path or error.filename} cannot be read: {error.strerror}.") from error
 
 
 def _identity(path: str) -> object:
@@ -79,8 +80,7 @@ def _identity(path: str) -> object:
     try:
         found = os.stat(path)
     except OSError as error:
-        _unreadable(error)
-        raise
+        _unreadable(error, path)
     return found.st_dev, found.st_ino
 
 
@@ -94,8 +94,7 @@ def _source(path: str) -> Source:
         with open(path, "rb") as file:
             return Source(path, found.st_size, is_plain(file.read(LONGEST_MAGIC)))
     except OSError as error:
-        _unreadable(error)
-        raise
+        _unreadable(error, path)
 
 
 @contextmanager
@@ -107,7 +106,7 @@ def raw(source: Source) -> Iterator[BinaryIO]:
     try:
         file = open(source.path, "rb", buffering=0)  # noqa: SIM115  closed below
     except OSError as error:
-        raise CommandFailed(f"{source.path} cannot be read: {error.strerror}.") from error
+        _unreadable(error, source.path)
     with file:
         yield file
 

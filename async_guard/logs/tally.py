@@ -7,8 +7,9 @@ trend in ever wider buckets.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,8 @@ from async_guard.logs.events import Event, as_hit, as_number, clean
 MOST_NAMES = 100
 MOST_SAMPLES = 5
 MOST_BUCKETS = 64
+MOST_WAYS = 8
+LONGEST_VALUE = 1 << 16
 NARROWEST_S = 60
 OTHERS = "…"
 _NAMES = {
@@ -31,11 +34,21 @@ _NAMES = {
     "environments": "deployment.environment.name",
     "strategies": "async_guard.retry.strategy",
 }
+_PLACE = (
+    "code.file.path",
+    "code.line.number",
+    "code.column.number",
+    "async_guard.code.digest",
+    "async_guard.graphql.parent",
+)
 _SAMPLES = {
     "request_ids": "request_id",
     "correlation_ids": "correlation_id",
     "trace_ids": "trace_id",
 }
+
+
+_NAME_KEYS = tuple(_NAMES.values())
 
 
 class Names(Counter[str]):
@@ -127,6 +140,34 @@ class Sample:
         return cls(event.keys, rank(event))
 
 
+def way_of(keys: dict[str, Any]) -> Hashable:
+    """
+    Return what may differ between hits of one problem so that other code has to change, too.
+
+    Of a sync function those are its callers.
+    """
+    way = tuple(map(keys.get, _PLACE))
+    frames = keys.get("async_guard.frames")
+    if keys.get("async_guard.code.in_async_def") is not True and isinstance(frames, list):
+        own = [each for each in frames if isinstance(each, dict) and each.get("in_app")]
+        way += tuple((each.get("file"), each.get("line")) for each in own)
+    try:
+        hash(way)
+    except TypeError:  # a log may hold anything
+        return repr(way)
+    return way
+
+
+def _as_text(keys: dict[str, Any]) -> str:
+    """Return JSON, without what is longer than any value of ours."""
+    short = {
+        key: value
+        for key, value in keys.items()
+        if not isinstance(value, str) or len(value) <= LONGEST_VALUE
+    }
+    return json.dumps(short)
+
+
 def rank(event: Event) -> tuple[bool, bool, float]:
     """Tell how well *event* describes its problem: in full, and lately."""
     return "async_guard.frames" in event.keys, event.is_hit, event.when or 0.0
@@ -144,12 +185,16 @@ class Tally:
     first_seen: float | None = None
     last_seen: float | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
-    names: dict[str, Names] = field(default_factory=lambda: {name: Names() for name in _NAMES})
     samples: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in _SAMPLES})
     trend: Trend = field(default_factory=Trend)
     duration_ms: Amounts = field(default_factory=Amounts)
     retry_ms: Amounts = field(default_factory=Amounts)
     retry_queries: int = 0
+    _ways: dict[Hashable, str] = field(default_factory=dict)
+    """Of each way a hit in full, as far as there is room; as JSON, which is small."""
+    _names: dict[str, Names] = field(default_factory=lambda: {name: Names() for name in _NAMES})
+    _together: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    """Hits by all their names: the same few again and again, so this is one count, not eight."""
 
     @cached_property
     def hit(self) -> Hit:
@@ -165,13 +210,13 @@ class Tally:
             self.trend.count(event.when, event.count)
         if (found := rank(event)) > self.sample.rank:
             self.sample = Sample(event.keys, found)
+        if event.is_hit and (way := way_of(event.keys)) not in self._ways:
+            self._keep_way(way, _as_text(event.keys))
         self._count_details(event)
 
     def _count_details(self, event: Event) -> None:
         keys = event.keys
-        for name, key in _NAMES.items():
-            if isinstance(found := keys.get(key), str):
-                self.names[name].count(clean(found), event.count)
+        self._count_names(tuple(map(keys.get, _NAME_KEYS)), event.count)
         for name, key in _SAMPLES.items():
             if len(self.samples[name]) < MOST_SAMPLES and isinstance(found := keys.get(key), str):
                 self._keep(name, clean(found))
@@ -182,6 +227,29 @@ class Tally:
         if "async_guard.retry.queries" in keys:
             self.retry_queries += int(as_number(keys["async_guard.retry.queries"]) or 0)
 
+    def _count_names(self, found: tuple[Any, ...], times: int) -> None:
+        try:
+            self._together[found] = self._together.get(found, 0) + times
+        except TypeError:  # somebody's key holds a list
+            self._count_names(
+                tuple(each if isinstance(each, str) else None for each in found), times
+            )
+        if len(self._together) > MOST_NAMES:
+            self._fold()
+
+    @property
+    def names(self) -> dict[str, Names]:
+        """How many hits each operation, field, route and so on has."""
+        self._fold()
+        return self._names
+
+    def _fold(self) -> None:
+        together, self._together = self._together, {}
+        for found, times in together.items():
+            for name, value in zip(_NAMES, found, strict=True):
+                if isinstance(value, str):
+                    self._names[name].count(clean(value), times)
+
     def _count_amount(self, amounts: Amounts, value: Any) -> None:
         if (amount := as_number(value)) is not None:
             amounts.count(amount)
@@ -189,6 +257,18 @@ class Tally:
     def _see(self, first: float, last: float) -> None:
         self.first_seen = first if self.first_seen is None else min(self.first_seen, first)
         self.last_seen = last if self.last_seen is None else max(self.last_seen, last)
+
+    @property
+    def ways(self) -> list[dict[str, Any]]:
+        """The keys of a hit in full for each way that led there, as far as there is room."""
+        return [json.loads(keys) for keys in self._ways.values()]
+
+    def _keep_way(self, way: Hashable, keys: str) -> None:
+        if way in self._ways:
+            return
+        if len(self._ways) >= MOST_WAYS:
+            del self._ways[next(iter(self._ways))]  # the code may have changed since
+        self._ways[way] = keys
 
     def _keep(self, name: str, sample: str) -> None:
         kept = self.samples[name]
@@ -205,14 +285,17 @@ class Tally:
         if other.sample.rank > self.sample.rank:
             self.sample = other.sample
             self.__dict__.pop("hit", None)
+        mine = self.names
         for name, names in other.names.items():
-            self.names[name].add(names)
+            mine[name].add(names)
         for name, samples in other.samples.items():
             for sample in samples:
                 self._keep(name, sample)
         self.duration_ms.add(other.duration_ms)
         self.retry_ms.add(other.retry_ms)
         self.retry_queries += other.retry_queries
+        for way, keys in other._ways.items():
+            self._keep_way(way, keys)
 
 
 class Tallies:

@@ -16,6 +16,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from async_guard import cli
+from tests.counted import counted
 from tests.logs.making import FOREIGN, event, line, summary
 
 NO_SETTINGS = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
@@ -222,19 +223,45 @@ def test_standard_input(log):
     """
     for data in (Path(log).read_bytes(), gzip.compress(Path(log).read_bytes())):
         done = subprocess.run(
-            [*COMMAND, "report", "-", "--format", "json"], input=data, capture_output=True
+            [*COMMAND, "report", "-", "--format", "json"],
+            input=data,
+            capture_output=True,
+            env={**os.environ, **counted()},
         )
         assert problems(done.stdout.decode()) == {1: 41, 2: 1, 3: 2}
 
 
-def test_closed_pipe(log):
+def test_closed_pipe(tmp_path):
     """
-    A reader that has seen enough is no error.
+    A reader that has seen enough is no error, however much there is to say.
     """
-    command = " ".join([*COMMAND, "report", log, log, "--format", "json"])
-    done = subprocess.run(["sh", "-c", f"{command} | head -1"], capture_output=True, text=True)
+    path = tmp_path / "app.log"
+    path.write_text("\n".join(line(number) for number in range(1, 200)))
+    command = " ".join([*COMMAND, "report", str(path), "--format", "json"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **counted()},
+    )
 
-    assert (done.stdout, done.stderr) == ("{\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+class Interrupted(io.BytesIO):
+    """Standard input, while somebody presses Ctrl-C."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_interrupted(monkeypatch, capsys):
+    """
+    Whoever interrupts it gets the exit status of that, and no traceback.
+    """
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
+
+    assert run("report", "-", capsys=capsys) == (130, "", "")
 
 
 def test_unique(tmp_path, capsys):
@@ -346,7 +373,9 @@ def test_doctor(capsys):
     assert status == 0
     for expected in ("Installed", "django", "Configured", "BURST", "Patched", "Odd"):
         assert expected in out
-    done = subprocess.run([*COMMAND, "doctor"], env=NO_SETTINGS, capture_output=True, text=True)
+    done = subprocess.run(
+        [*COMMAND, "doctor"], env={**NO_SETTINGS, **counted()}, capture_output=True, text=True
+    )
     assert "No Django project is loaded here" in done.stdout
 
 

@@ -10,6 +10,7 @@ from async_guard.commands import report as command
 from async_guard.logs import progress
 from async_guard.logs.baseline import Baseline
 from async_guard.logs.output import write_file
+from async_guard.logs.proposal import Proposal
 from async_guard.logs.render import as_json, markdown, plain
 from async_guard.logs.render.explanation import explanation, retried
 from async_guard.logs.report import Problem, make_report, with_arguments
@@ -32,7 +33,7 @@ def made(tmp_path):
     result = read_bytes(tmp_path, "\n".join(lines).encode())
     known = Baseline({f"{1:016x}": "one", f"{7:016x}": "seven"})
     report = make_report(result, baseline=known)
-    report.problems[0].patch = "--- a\n+++ b\n-```\n+new\n"
+    report.problems[0].patch = Proposal("--- a\n+++ b\n-```\n+new\n")
     return report
 
 

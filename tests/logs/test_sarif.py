@@ -1,75 +1,14 @@
-"""SARIF, against what the specification says of the parts that are used."""
+"""SARIF, against the schema of OASIS."""
 
 import json
 from typing import Any
 
-import jsonschema
-
 from async_guard.logs.baseline import Baseline
+from async_guard.logs.proposal import Proposal, Replacement
 from async_guard.logs.render import sarif
 from async_guard.logs.report import make_report
+from tests.logs.fetched import check_sarif, sarif_validator
 from tests.logs.making import line, read_bytes
-
-
-def obj(required: str = "", **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": required.split(),
-        "properties": properties,
-        "additionalProperties": False,
-    }
-
-
-def many(item: dict[str, Any], least: int = 0) -> dict[str, Any]:
-    return {"type": "array", "items": item, "minItems": least}
-
-
-STR, INT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}
-BAG = {"type": "object"}
-MESSAGE = obj("text", text=STR)
-ARTIFACT = obj(uri={"type": "string", "format": "uri-reference"}, uriBaseId=STR)
-REGION = obj(startLine=INT, startColumn=INT, endLine=INT, endColumn=INT, snippet=MESSAGE)
-PHYSICAL = obj("artifactLocation", artifactLocation=ARTIFACT, region=REGION)
-LOGICAL = obj(fullyQualifiedName=STR, kind={"enum": ["function"]})
-LOCATION = obj(physicalLocation=PHYSICAL, logicalLocations=many(LOGICAL), message=MESSAGE)
-REPLACEMENT = obj(
-    "deletedRegion", deletedRegion=REGION, insertedContent=obj(text={"type": "string"})
-)
-CHANGE = obj(
-    "artifactLocation replacements", artifactLocation=ARTIFACT, replacements=many(REPLACEMENT, 1)
-)
-RESULT = obj(
-    "message",
-    ruleId=STR,
-    level={"enum": ["none", "note", "warning", "error"]},
-    kind={"enum": ["pass"]},
-    message=MESSAGE,
-    partialFingerprints={"type": "object", "additionalProperties": STR},
-    occurrenceCount=INT,
-    locations=many(LOCATION),
-    baselineState={"enum": ["new", "unchanged", "absent"]},
-    stacks=many(obj("frames", frames=many(obj(location=LOCATION)))),
-    fixes=many(obj("artifactChanges", description=MESSAGE, artifactChanges=many(CHANGE, 1))),
-    properties=BAG,
-)
-RULE = obj("id", id=STR, name=STR, shortDescription=MESSAGE, helpUri=STR)
-DRIVER = obj("name", name=STR, semanticVersion=STR, informationUri=STR, rules=many(RULE))
-NOTIFICATION = obj("message", message=MESSAGE, level={"enum": ["warning"]})
-RUN = obj(
-    "tool",
-    tool=obj("driver", driver=DRIVER),
-    columnKind={"enum": ["unicodeCodePoints"]},
-    originalUriBaseIds={"type": "object", "additionalProperties": obj(description=MESSAGE)},
-    invocations=many(
-        obj(
-            "executionSuccessful",
-            executionSuccessful={"type": "boolean"},
-            toolExecutionNotifications=many(NOTIFICATION),
-        )
-    ),
-    results=many(RESULT),
-)
-LOG = obj("version runs", **{"$schema": STR}, version={"const": "2.1.0"}, runs=many(RUN))
 
 CALL = {
     "access": "queryset",
@@ -84,8 +23,28 @@ CALL = {
 def rendered(folder, *lines: str, baseline: Baseline | None = None) -> dict[str, Any]:
     result = read_bytes(folder, "\n".join(lines).encode())
     found = json.loads(sarif.render(make_report(result, baseline=baseline)))
-    jsonschema.validate(found, LOG)
+    check_sarif(found)
     return found["runs"][0]
+
+
+def test_schema(tmp_path):
+    """
+    A log with everything in it that one may have is valid, and the schema is one that refuses.
+    """
+    lines = [line(1), line(2, **CALL), line(3, fingerprint=None), line(4, rule=None, frames=[])]
+    made = make_report(
+        read_bytes(tmp_path, "\n".join(lines).encode()), baseline=Baseline({"f": "x"})
+    )
+    made.patch_note = "No patches."
+    made.problems[0].patch = Proposal(
+        "--- a", {"a b.py": (Replacement(1, 1, 1, 1, "import a\n"),)}, note="Review it."
+    )
+    found = sarif.as_dict(made)
+    [fix] = next(each for each in found["runs"][0]["results"] if "fixes" in each)["fixes"]
+
+    assert list(sarif_validator().iter_errors(found)) == []
+    fix["artifactChanges"][0]["replacements"][0]["deletedRegion"]["startLine"] = 0
+    assert len(list(sarif_validator().iter_errors(found))) == 1
 
 
 def test_results(tmp_path):
@@ -107,7 +66,7 @@ def test_results(tmp_path):
 
 def test_fix(tmp_path):
     """
-    Where the advice replaces the expression, the result carries the replacement.
+    Without the code, the advice that replaces the expression is the fix, wherever that stands.
     """
     [result] = rendered(tmp_path, line(1, **CALL))["results"]
 
@@ -115,7 +74,7 @@ def test_fix(tmp_path):
     assert change["replacements"] == [
         {
             "deletedRegion": {"startLine": 24, "startColumn": 16, "endLine": 24, "endColumn": 38},
-            "insertedContent": {"text": "await User.objects.aget(pk=1)"},
+            "insertedContent": {"text": "(await User.objects.aget(pk=1))"},
         }
     ]
 

@@ -27,6 +27,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "made_at": dated(report.made_at),
         "count": report.count,
         "problems": [problem_dict(problem) for problem in report.problems],
+        "patch_note": report.patch_note or None,
         "input": _input(report.accounts),
     }
     if report.has_baseline:
@@ -72,7 +73,8 @@ def problem_dict(problem: Problem) -> dict[str, Any]:
         "trend": [[dated(when), count] for when, count in tally.trend.points()],
         "duration_ms": _amounts(tally.duration_ms),
         "retry": {"ms": _amounts(tally.retry_ms), "queries": tally.retry_queries},
-        "patch": problem.patch or None,
+        "patch": problem.patch.diff or None,
+        "patch_note": problem.patch.note or None,
     }
 
 

@@ -27,17 +27,23 @@ _SAMPLES = {
 }
 
 
-def explanation(problem: Problem) -> str:
-    """Return what the log says about *problem*."""
-    return "\n".join(_lines(problem))
+def explanation(problem: Problem, patch_note: str = "") -> str:
+    """
+    Return what the log says about *problem*, and what ``fix`` would do about it.
+
+    Args:
+        patch_note: why nothing could be proposed.
+    """
+    return "\n".join(_lines(problem, patch_note))
 
 
-def _lines(problem: Problem) -> Iterator[str]:
+def _lines(problem: Problem, patch_note: str) -> Iterator[str]:
     yield f"{problem.fingerprint}  {problem.subject}"
     yield from wrapped(problem.hit.message or problem.advice)
     yield ""
     yield from _facts(problem)
     yield from _code(problem)
+    yield from _patch(problem, patch_note)
     yield from _stack(problem)
     for name, title in _LISTS.items():
         yield from _names(problem, name, title)
@@ -77,10 +83,15 @@ def _code(problem: Problem) -> Iterator[str]:
         yield from _indented(problem.after)
     yield from wrapped(problem.advice)
     yield ""
-    if problem.patch:
+
+
+def _patch(problem: Problem, note: str) -> Iterator[str]:
+    patch = problem.patch
+    if patch.diff:
         yield "Patch"
-        yield from _indented(problem.patch)
-        yield ""
+        yield from _indented(patch.diff)
+    yield from wrapped(patch.noted or note, "" if not patch.diff else "    ")
+    yield ""
 
 
 def _indented(text: str) -> list[str]:

@@ -31,15 +31,17 @@ class Detail(NamedTuple):
     names: int
     samples: int
     bars: int
+    patch: int
+    """Characters: a longer one is left to the command that prints it."""
 
 
 DETAILS = (
-    Detail(30, 50, 5, 32),
-    Detail(12, 10, 2, 24),
-    Detail(4, 5, 1, 16),
-    Detail(2, 2, 0, 12),
-    Detail(1, 1, 0, 8),
-    Detail(0, 0, 0, 0),
+    Detail(30, 50, 5, 32, 12_000),
+    Detail(12, 10, 2, 24, 4_000),
+    Detail(4, 5, 1, 16, 1_500),
+    Detail(2, 2, 0, 12, 500),
+    Detail(1, 1, 0, 8, 0),
+    Detail(0, 0, 0, 0, 0),
 )
 IN_FULL = 10
 """The first problems are always told in full."""
@@ -68,15 +70,19 @@ def _page(report: Report, detail: Detail) -> Iterator[str]:
     yield f"<style>{style}</style>\n</head>\n<body>"
     yield from _head(report)
     yield "<main>"
+    yield from _problems(report, detail) if report.problems else ("<p>No problems.</p>",)
+    yield "</main>"
+    yield from _foot(report)
+    yield f"<script>{script}</script>\n</body>\n</html>"
+
+
+def _problems(report: Report, detail: Detail) -> Iterator[str]:
     yield from _controls(report)
     yield '<h2>Problems</h2>\n<ol id="problems">'
     for number, problem in enumerate(report.problems):
         yield _problem(problem, DETAILS[0] if number < IN_FULL else detail)
     yield "</ol>"
     yield from _rules(report.problems)
-    yield "</main>"
-    yield from _foot(report)
-    yield f"<script>{script}</script>\n</body>\n</html>"
 
 
 @cache
@@ -95,6 +101,8 @@ def _head(report: Report) -> Iterator[str]:
         f"<p>{len(report.problems):,} problems, {report.count:,} hits. "
         f"Made {escape(dated(report.made_at) or '')}; all times are UTC.</p>"
     )
+    if report.patch_note:
+        yield f"<p>{escape(report.patch_note)}</p>"
     yield "</header>"
 
 
@@ -137,8 +145,7 @@ def _body(problem: Problem, detail: Detail) -> Iterator[str]:
     if problem.before or problem.after:
         before, after = escape(problem.before), escape(problem.after)
         yield f"<pre><del>- {before}</del>\n<ins>+ {after}</ins></pre>"
-    if problem.patch:
-        yield f"<h3>Patch</h3><pre>{''.join(_diff(problem.patch))}</pre>"
+    yield from _patch(problem, detail.patch)
     facts = ", ".join(_facts(problem))
     yield f"<p>{facts}</p>"
     lists = [_names(title, names, detail.names) for title, names in _lists(problem)]
@@ -146,6 +153,17 @@ def _body(problem: Problem, detail: Detail) -> Iterator[str]:
         yield f"<p>{'; '.join(lists)}</p>"
     yield from _samples(problem, detail.samples)
     yield from _stack(problem, detail.frames)
+
+
+def _patch(problem: Problem, most: int) -> Iterator[str]:
+    patch = problem.patch
+    if len(patch.diff) > most:
+        command = f"async-guard fix --only {problem.fingerprint}"
+        yield f"<p>Patch: <code>{escape(command)}</code> prints it.</p>"
+    elif patch.diff:
+        yield f"<h3>Patch</h3><pre>{''.join(_diff(patch.diff))}</pre>"
+    if patch.noted:
+        yield f"<p>{escape(patch.noted)}</p>"
 
 
 def _facts(problem: Problem) -> Iterator[str]:
@@ -226,7 +244,7 @@ def _svg(trend: Trend, most: int) -> str:
     )
     return (
         f'<svg viewBox="0 0 {2 * len(sums)} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="Trend"><path d="{bars}"/></svg>'
+        f'aria-label="Trend, up to {max(sums):,} hits a bar"><path d="{bars}"/></svg>'
     )
 
 

@@ -61,9 +61,12 @@ def _details(problem: Problem) -> Iterator[str]:
     if problem.before:
         yield ""
         yield from fenced(f"# before\n{problem.before}\n# after\n{problem.after}", "python")
-    if problem.patch:
+    if problem.patch.diff:
         yield ""
-        yield from fenced(problem.patch, "diff")
+        yield from fenced(problem.patch.diff, "diff")
+    if problem.patch.noted:
+        yield ""
+        yield _text(problem.patch.noted)
     yield ""
 
 

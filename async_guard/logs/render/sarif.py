@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from typing import Any
@@ -9,7 +10,9 @@ from urllib.parse import quote
 
 from async_guard.advice import DOCS, RULES
 from async_guard.hit import Hit, package_version
+from async_guard.logs.proposal import Replacement
 from async_guard.logs.report import Problem, Report
+from async_guard.logs.repository import Repository
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -17,7 +20,7 @@ SCHEMA = (
 HOME = "https://github.com/async-guard/async-guard"
 ROOT = "SRCROOT"
 _LEVELS = {"error": "error", "warning": "warning"}
-_REPLACES = {"AG105", "AG106", "AG107", "AG109", "AG115"}
+_REPLACES = {"AG105", "AG115"}
 """Rules whose advice stands in place of the very expression that hit, and needs no import."""
 NEW, UNCHANGED, ABSENT = "new", "unchanged", "absent"
 
@@ -64,17 +67,20 @@ def _invocation(report: Report) -> dict[str, Any]:
         }
         for loss in report.accounts.first_lost
     ]
+    if report.patch_note:
+        notifications.append({"level": "note", "message": {"text": report.patch_note}})
     return {"executionSuccessful": True, "toolExecutionNotifications": notifications}
 
 
 def _result(problem: Problem, report: Report) -> dict[str, Any]:
+    files = Files(report.repository)
     found: dict[str, Any] = {
         **_rule(problem.rule),
         "level": _LEVELS.get(problem.level, "note"),
         "message": {"text": problem.hit.message or problem.advice},
         "partialFingerprints": {"asyncGuard/v1": problem.fingerprint},
         "occurrenceCount": max(1, problem.count),
-        "locations": [_location(problem.hit)],
+        "locations": [_location(problem.hit, files)],
         "properties": {
             "outcomes": dict(problem.tally.outcomes),
             "fields": problem.named("fields"),
@@ -83,10 +89,12 @@ def _result(problem: Problem, report: Report) -> dict[str, Any]:
     }
     if report.has_baseline:
         found["baselineState"] = NEW if problem.is_new else UNCHANGED
-    if stack := _stack(problem.hit):
+    if stack := _stack(problem.hit, files):
         found["stacks"] = [stack]
-    if fix := _fix(problem):
+    if fix := _fix(problem, files):
         found["fixes"] = [fix]
+    if problem.patch.noted:
+        found["properties"]["patch"] = problem.patch.noted
     return found
 
 
@@ -104,10 +112,39 @@ def _absent(fingerprint: str, what: str) -> dict[str, Any]:
     }
 
 
-def _location(hit: Hit) -> dict[str, Any]:
+class Files:
+    """Where files are: relative to the repository wherever they lie in it."""
+
+    def __init__(self, repository: Repository | None) -> None:
+        self._repository = repository
+
+    def of_log(self, path: str) -> dict[str, str]:
+        """Return where a file lies that the log names, relative to the project that wrote it."""
+        found = artifact(self._repository.path_of(path) if self._repository else path)
+        return found if "://" in found["uri"] else {**found, "uriBaseId": ROOT}
+
+    def of_checkout(self, name: str) -> dict[str, str]:
+        """Return where a file of the checkout lies."""
+        path = self._repository.path_of_own(name) if self._repository else name
+        return {**artifact(path), "uriBaseId": ROOT}
+
+
+def artifact(path: str) -> dict[str, str]:
+    """Return a path as a URI; below the folder that the command runs in it is relative."""
+    path = path.replace("\\", "/")
+    here = os.getcwd().replace("\\", "/").rstrip("/") + "/"
+    path = path.removeprefix(here)
+    if path.startswith("/"):
+        return {"uri": f"file://{quote(path)}"}
+    if len(path) > 2 and path[1:3] == ":/":
+        return {"uri": f"file:///{quote(path, safe='/:')}"}
+    return {"uri": quote(path.removeprefix("./"))}
+
+
+def _location(hit: Hit, files: Files) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if hit.path:
-        found["physicalLocation"] = {"artifactLocation": artifact(hit.path)}
+        found["physicalLocation"] = {"artifactLocation": files.of_log(hit.path)}
         if hit.line > 0:
             found["physicalLocation"]["region"] = _region(hit)
     if hit.function:
@@ -127,48 +164,67 @@ def _region(hit: Hit) -> dict[str, Any]:
     return region
 
 
-def artifact(path: str) -> dict[str, str]:
-    """Return where a file is: relative to the repository wherever it lies in it."""
-    path = path.replace("\\", "/")
-    here = os.getcwd().replace("\\", "/").rstrip("/") + "/"
-    path = path.removeprefix(here)
-    if path.startswith("/"):
-        return {"uri": f"file://{quote(path)}"}
-    if len(path) > 2 and path[1:3] == ":/":
-        return {"uri": f"file:///{quote(path, safe='/:')}"}
-    return {"uri": quote(path.removeprefix("./")), "uriBaseId": ROOT}
-
-
-def _stack(hit: Hit) -> dict[str, Any] | None:
-    frames = [
-        {
-            "location": {
-                "physicalLocation": {
-                    "artifactLocation": artifact(frame["file"]),
-                    **(
-                        {"region": {"startLine": frame["line"]}} if (frame["line"] or 0) > 0 else {}
-                    ),
-                },
-                "message": {"text": frame["function"]},
-            }
-        }
-        for frame in hit.frames
-    ]
+def _stack(hit: Hit, files: Files) -> dict[str, Any] | None:
+    frames = [{"location": _frame(frame, files)} for frame in hit.frames]
     return {"frames": frames} if frames else None
 
 
-def _fix(problem: Problem) -> dict[str, Any] | None:
-    """Return the replacement, where the advice is one for the very expression."""
+def _frame(frame: dict[str, Any], files: Files) -> dict[str, Any]:
+    """Return where a frame is; a library is no part of the repository."""
+    path = frame["file"]
+    place: dict[str, Any] = {
+        "artifactLocation": files.of_log(path) if frame["in_app"] else artifact(path)
+    }
+    if (frame["line"] or 0) > 0:
+        place["region"] = {"startLine": frame["line"]}
+    return {"physicalLocation": place, "message": {"text": frame["function"]}}
+
+
+# --- what would mend it --------------------------------------------------------------------------
+
+
+def _fix(problem: Problem, files: Files) -> dict[str, Any] | None:
+    """Return the patch, or the replacement of the very expression where nobody saw the code."""
+    patch = problem.patch
+    if patch.replacements:
+        changes = [
+            {
+                "artifactLocation": files.of_checkout(name),
+                "replacements": [_replacement(each) for each in replacements],
+            }
+            for name, replacements in patch.replacements.items()
+        ]
+    else:
+        changes = _advised(problem, files) if patch.is_advised else []
+    if not changes:
+        return None
+    return {"description": {"text": problem.advice}, "artifactChanges": changes}
+
+
+def _replacement(replacement: Replacement) -> dict[str, Any]:
+    region = {
+        "startLine": replacement.line,
+        "startColumn": replacement.column,
+        "endLine": replacement.end_line,
+        "endColumn": replacement.end_column,
+    }
+    return {"deletedRegion": region, "insertedContent": {"text": replacement.text}}
+
+
+def _advised(problem: Problem, files: Files) -> list[dict[str, Any]]:
+    """Return the advice as a change, where it is an expression for the one that hit."""
     hit, after = problem.hit, problem.after
     region = _region(hit)
     is_whole = problem.rule in _REPLACES and hit.in_async_def and "…" not in after
-    if not (is_whole and after and "endColumn" in region and hit.path):
-        return None
+    if not (is_whole and "endColumn" in region and hit.path and _is_await(after)):
+        return []
     region.pop("snippet", None)
-    replacement = {"deletedRegion": region, "insertedContent": {"text": after}}
-    return {
-        "description": {"text": problem.advice},
-        "artifactChanges": [
-            {"artifactLocation": artifact(hit.path), "replacements": [replacement]}
-        ],
-    }
+    replacement = {"deletedRegion": region, "insertedContent": {"text": f"({after})"}}
+    return [{"artifactLocation": files.of_log(hit.path), "replacements": [replacement]}]
+
+
+def _is_await(code: str) -> bool:
+    try:
+        return isinstance(ast.parse(code, mode="eval").body, ast.Await)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False

@@ -1,0 +1,67 @@
+"""``doctor``: what it finds odd, and what it says where something is missing."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+from async_guard import cli
+from async_guard.commands import doctor
+
+
+@pytest.fixture
+def lines(capsys):
+    """Return a function that runs the doctor, and gives the lines that it says."""
+
+    def run():
+        assert cli.main(["doctor"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def odd(lines):
+    return lines[lines.index("Odd") + 1 :]
+
+
+def test_environment(lines, monkeypatch):
+    """
+    What switches Django's refusal or assertions off is odd.
+    """
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+
+    assert odd(lines())[:2] == [
+        "  DJANGO_ALLOW_ASYNC_UNSAFE is set: async-unsafe calls block the loop instead of failing.",
+        "  PYTHONOPTIMIZE is set: assertions do not run.",
+    ]
+
+
+def test_settings_that_cannot_be_read(lines, settings):
+    """
+    Settings that are wrong are told, and stop nothing else.
+    """
+    settings.ASYNC_GUARD = {"BURTS": 1}
+
+    said = lines()
+
+    module = os.environ["DJANGO_SETTINGS_MODULE"]
+    at = said.index(f"Configured (ASYNC_GUARD in {module})")
+    assert said[at + 1 : at + 3] == ["  cannot be read", "Odd"]
+    assert len(odd(said)) == 1
+    assert "BURST" in odd(said)[0]
+
+
+def test_extra_that_is_missing(lines, monkeypatch):
+    """
+    A package that is not installed is told with what it would be for.
+    """
+
+    def missing(name):
+        if name == "rich":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", missing)
+
+    assert f"  {'rich':<26} not installed: colours and a table in a terminal (report)" in lines()
