@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, hits, instructions, memory, retries, tables, workloads
+from benchmarks import contenders, hits, instructions, latency, memory, retries, tables, workloads
 from benchmarks.contenders import CONTENDERS
 from benchmarks.race import Race
 from benchmarks.workloads import WORKLOADS, Workload
 
-HITS, MEMORY, RETRIES = "hits", "memory", "retries"
+HITS, MEMORY, RETRIES, LATENCY = "hits", "memory", "retries", "latency"
 PACKAGES = (
     "django",
     "strawberry-graphql",
@@ -36,9 +36,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=[*workloads.BY_NAME, HITS, MEMORY, RETRIES],
+        choices=[*workloads.BY_NAME, HITS, MEMORY, RETRIES, LATENCY],
         metavar="TABLE",
-        help=f"these workloads, or {HITS}, {MEMORY} or {RETRIES}, and nothing else",
+        help=f"these workloads, or {HITS}, {MEMORY}, {RETRIES} or {LATENCY}, and nothing else",
     )
     parser.add_argument("--quick", action="store_true", help="a few minutes, and coarse")
     parser.add_argument("--rounds", type=int, help="of the ratios (default 30, quick 6)")
@@ -116,6 +116,8 @@ def _tables(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], obj
         yield MEMORY, partial(_memory, options)
     if options.only is None or RETRIES in options.only:
         yield RETRIES, partial(_retries, options)
+    if options.only is None or LATENCY in options.only:
+        yield LATENCY, partial(_latency, options)
 
 
 def _environment() -> dict[str, str]:
@@ -167,6 +169,15 @@ def _retries(options: argparse.Namespace) -> list[dict[str, Any]]:
         options,
     )
     return [asdict(cost) for cost in costs]
+
+
+def _latency(options: argparse.Namespace) -> dict[str, Any]:
+    found = latency.measure(options.rounds, _progress)
+    if isinstance(found, str):
+        print(f"latency: not measured, {found}", flush=True)
+        return {"not_measured": found}
+    _print(tables.latency_rows(found), tables.LATENCY_LEGEND, tables.missed_latency(found), options)
+    return asdict(found)
 
 
 def _print(

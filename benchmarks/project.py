@@ -28,9 +28,20 @@ DEFAULT_ASYNC_GUARD = {"ENABLED": False}
 
 def set_up(*apps: str, async_guard: Mapping[str, Any] = DEFAULT_ASYNC_GUARD) -> None:
     """Start Django with *apps* beside our own, and fill the database."""
+    configure(*apps, async_guard=async_guard, databases=DATABASES)
+    _create_tables()
+    _fill_tables()
+
+
+def configure(
+    *apps: str,
+    databases: Mapping[str, Any],
+    async_guard: Mapping[str, Any] = DEFAULT_ASYNC_GUARD,
+) -> None:
+    """Start Django with *apps* beside our own."""
     settings.configure(
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "benchmarks", *apps],
-        DATABASES=DATABASES,
+        DATABASES=dict(databases),
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         LOGGING_CONFIG=None,
         SECRET_KEY="benchmarks",
@@ -40,8 +51,6 @@ def set_up(*apps: str, async_guard: Mapping[str, Any] = DEFAULT_ASYNC_GUARD) -> 
         ZEAL_NPLUSONE_THRESHOLD=10**9,  # the ratios compare programs without a hit
     )
     django.setup()
-    _create_tables()
-    _fill_tables()
 
 
 def _create_tables() -> None:

@@ -1,6 +1,8 @@
 """What holds for every test: Django holds its own functions again, events fit the schema."""
 
 import json
+import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import asgiref.sync
 import django.utils.asyncio
+import greenlet
 import hypothesis
 import jsonschema
 import pytest
@@ -27,6 +30,27 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+
+
+def keep_greenlets_of_threads() -> None:
+    """
+    Have no greenlet die with its thread while coverage watches.
+
+    Greenlet lets it go in a pending call; coverage has a weak reference to it, with a callback; and
+    CPython 3.11 never ends a traced function that is called in a pending call.
+    """
+    kept: list[Any] = []
+    set_ident = vars(threading.Thread)["_set_ident"]  # the first that a thread does, and no more
+
+    def set_and_keep(thread: threading.Thread) -> None:
+        kept.append(greenlet.getcurrent())
+        set_ident(thread)
+
+    setattr(threading.Thread, "_set_ident", set_and_keep)  # noqa: B010  it has no type
+
+
+if sys.version_info < (3, 12) and sys.gettrace() is not None:
+    keep_greenlets_of_threads()
 
 
 def the_originals() -> dict[str, Any]:

@@ -51,8 +51,22 @@ POSTGRES = {
     "OPTIONS": {"options": "-c synchronous_commit=off"},
     "TEST": {"NAME": f"async_guard_test_{os.getpid()}"},
 }
+MARIADB = {
+    "ENGINE": "django.db.backends.mysql",
+    "NAME": "test",
+    "USER": "root",
+    "HOST": "127.0.0.1",
+    "PORT": 3306,
+    "TEST": {"NAME": f"async_guard_test_{os.getpid()}", "CHARSET": "utf8mb4"},
+}
+DATABASE = os.environ.get("ASYNC_GUARD_TEST_DB")
+if DATABASE == "mariadb":
+    import pymysql
+
+    pymysql.version_info = (2, 2, 7, "final", 0)  # of mysqlclient, which Django asks for
+    pymysql.install_as_MySQLdb()
 DATABASES = {
-    "default": POSTGRES if os.environ.get("ASYNC_GUARD_TEST_DB") == "postgres" else SQLITE,
+    "default": {"postgres": POSTGRES, "mariadb": MARIADB}.get(DATABASE, SQLITE),
     "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},  # never connected to
 }
 

@@ -450,6 +450,14 @@ ROWS = [
         "user = await request.auser()",
     ),
     Row(
+        "request_user_in_a_mixin",
+        Hit(access="lazy_user", owner="framework", owner_package="django", on_stack=False),
+        "AG107",
+        "Set request.user = await request.auser() in async middleware: django reads request.user "
+        "before the view runs.",
+        "request.user = await request.auser()",
+    ),
+    Row(
         "get_object_or_404",
         calling("get_object_or_404(Film, pk=1)", "get_object_or_404"),
         "AG108",

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.counted import counted
+
 SETTINGS = """
 SECRET_KEY = "only for tests"
 USE_TZ = True
@@ -58,6 +60,13 @@ async def test_fine():
 
 
 @pytest.fixture
+def is_counted(monkeypatch):
+    """The plugin runs nowhere else; to count all of these runs would take twice the time."""
+    for name, value in counted().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 def project(pytester):
     pytester.makepyfile(site_settings=SETTINGS, views=CODE, test_it=TESTS)
     pytester.makeini(INI)
@@ -100,6 +109,7 @@ def test_warn(project):
     )
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_fail(project):
     """
     With fail a test with a hit fails, also where the exception was swallowed; others do not.
@@ -167,6 +177,7 @@ def test_fixtures(project):
     result.assert_outcomes(passed=1, failed=1, errors=1)
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_failing_test(project):
     """
     A test that fails anyway keeps its own failure; its hits are listed.
@@ -209,6 +220,7 @@ def test_unused_allowance(project):
         run(project, "--async-guard=warn", *args).stdout.no_fnmatch_line(said)
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_baseline(project):
     """
     What the baseline knows fails nothing; what is new does, and what is gone is told.
@@ -246,6 +258,7 @@ def test_baseline_of_some_tests(project):
     assert list(both)[-1] == "version"
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_broken_baseline(project):
     """
     A baseline that is none is wrong use, in one sentence.
@@ -258,6 +271,7 @@ def test_broken_baseline(project):
     result.stderr.fnmatch_lines(["*known.json is no baseline of version 1.*"])
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_update_without_a_baseline(project):
     """
     So is an update of no baseline.
@@ -308,6 +322,7 @@ def test_anyio(project):
     run(project, "--async-guard=fail", "-p", "no:asyncio").assert_outcomes(failed=1)
 
 
+@pytest.mark.usefixtures("is_counted")
 @pytest.mark.parametrize("mode", ["off", "warn"])
 def test_hits_of_a_test(mode, project):
     """
@@ -332,6 +347,7 @@ def test_hits_of_a_test(mode, project):
     run(project, f"--async-guard={mode}").assert_outcomes(passed=1)
 
 
+@pytest.mark.usefixtures("is_counted")
 def test_without_django(pytester):
     """
     A project without Django's settings is not disturbed.

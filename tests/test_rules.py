@@ -28,7 +28,7 @@ from django.core.cache import caches
 from django.core.files.base import ContentFile
 from django.db import connections, transaction
 from django.http import HttpResponse
-from django.shortcuts import get_list_or_404
+from django.shortcuts import get_list_or_404, render
 from django.test import AsyncRequestFactory, Client
 
 from async_guard import guarded, retrying
@@ -347,8 +347,12 @@ async def log_out(request):
     logout(request)
 
 
-async def form_in_a_template(request):
+async def form_in_a_view(request):
     return HttpResponse(str(ReviewForm()))
+
+
+async def form_in_a_template(request):
+    return render(request, "testapp/form.html", {"form": ReviewForm()})
 
 
 async def read_a_property(request):
@@ -370,6 +374,7 @@ MENTIONED = [
     ("AG109", save_the_session),
     ("AG121", decorated),
     ("AG111", messages_of_the_session),
+    ("AG111", form_in_a_view),
     ("AG111", password),
     ("AG111", photo),
     ("AG115", key_in_the_cache),

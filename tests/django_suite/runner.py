@@ -26,7 +26,7 @@ from django.test.runner import DiscoverRunner
 from django.test.utils import iter_test_cases
 
 import async_guard
-from async_guard.retry.resume import driven, driven_call
+from async_guard.retry.resume import driven
 from tests.django_suite.record import BEGAN, FAILED, GUARD, PASSED, SKIPPED, SUMMARY
 
 RECORDS = Path(os.environ["DJANGO_SUITE_RECORDS"])
@@ -91,6 +91,15 @@ def in_loop(body: Callable[[], Any]) -> Any:
 
     with mock.patch.object(bridge, "awaitable", call):
         return body()
+
+
+async def driven_call(body: Callable[[], Any]) -> Any:
+    """Return what a synchronous function returns; its calls may wait."""
+
+    async def call() -> Any:
+        return body()
+
+    return await driven(call())
 
 
 def bridge_of(body: Any) -> Any:

@@ -111,6 +111,21 @@ FIELDS = [
         id="fragments",
     ),
     pytest.param(
+        "query F { ... on Fields { ...A } }"
+        " fragment A on Fields { ... { a: maybeFilms { strandOrNone } } }",
+        [
+            {
+                **STRAND_OR_NONE,
+                "operation": "F",
+                "type": "query",
+                "path": "a[].strandOrNone",
+                "parent": "Query.maybeFilms",
+            }
+        ]
+        * 3,
+        id="parent_in_an_inline_fragment",
+    ),
+    pytest.param(
         'mutation Rename { done: retitle(old: "M", new: "N") { directorName } }',
         [
             {

@@ -1,6 +1,6 @@
 """``Breakers``: what keeps failing is left alone, and tried again after a while."""
 
-from async_guard.retry.breaker import CLOSED, OPENED, Breakers
+from async_guard.retry.breaker import CLOSED, OPENED, WINDOW_S, Breakers
 from async_guard.settings import Settings
 
 RESET_S = 30
@@ -47,3 +47,44 @@ def test_lost_probe():
     clock.now += RESET_S
 
     assert breakers.admit("problem")
+
+
+def test_time_budget():
+    """
+    What takes more than its seconds of a minute is left alone; the next minute is a new one.
+    """
+    clock, told = Clock(), []
+    breakers = Breakers(Settings(RETRY_BUDGET_S=1.0, RETRY_RESET_S=RESET_S), clock)
+    breakers.on_change = lambda event, fingerprint: told.append((event, fingerprint))
+
+    breakers.ended("slow", 0.7, failed=False)
+    clock.now += WINDOW_S
+    breakers.ended("slow", 0.7, failed=False)
+    within = breakers.admit("slow")
+    breakers.ended("slow", 0.7, failed=False)
+
+    assert (within, breakers.admit("slow"), breakers.admit("other")) == (True, False, True)
+    assert told == [(OPENED, "slow")]
+
+
+def test_nothing_is_retried():
+    """
+    Who has to stop all retries at once can.
+    """
+    breakers, _, _ = opened()
+
+    breakers.forced_open = True
+
+    assert [breakers.admit("problem"), breakers.admit("other")] == [False, False]
+
+
+def test_bounded():
+    """
+    Of more problems than there is room for, the oldest is forgotten: it may be retried again.
+    """
+    breakers = Breakers(Settings(RETRY_MAX_FAILURES=1, MAX_FINGERPRINTS=2), Clock())
+
+    for name in ("first", "second", "third"):
+        breakers.ended(name, 0.0, failed=True)
+
+    assert [breakers.admit(each) for each in ("first", "second", "third")] == [True, False, False]

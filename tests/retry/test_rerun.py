@@ -482,6 +482,35 @@ async def test_full_queue(film):
         assert [hit.outcome for hit in hits] == ["retry_refused"]
 
 
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_reference_resolver(film, mode):
+    """
+    An entity is found for a federation's router, though Strawberry takes apart what it asks with.
+    """
+
+    @strawberry.federation.type(keys=["id"])
+    class Film_:
+        id: strawberry.ID
+        title: str
+
+        @classmethod
+        def is_type_of(cls, obj, info):
+            return isinstance(obj, Film)
+
+        @classmethod
+        def resolve_reference(cls, id: strawberry.ID):
+            return Film.objects.get(pk=id)
+
+    entities = strawberry.federation.Schema(Query, types=[Film_], extensions=[AsyncGuardExtension])
+    text = "query($of: [_Any!]!) { _entities(representations: $of) { ... on Film_ { title } } }"
+    asked = [{"__typename": "Film_", "id": str(film.pk)}]
+    with retrying(mode):
+        for _ in ("first", "learned"):
+            result = await entities.execute(text, {"of": asked})
+
+            assert (result.data, result.errors) == ({"_entities": [{"title": "Stalker"}]}, None)
+
+
 async def test_failed_retry(film):
     """
     A retry that the database fails gives the original answer; its error is attached.
@@ -607,3 +636,27 @@ async def test_cancellation(film):
 
     assert all(task.cancelled() or task.result().data for task in tasks)
     assert [task.result().data for task in tasks[1::2]] == [{"films": [{"loud": "Tarkovsky!"}]}] * 5
+
+
+async def test_given_up(film):
+    """
+    What was refused is told also where an error elsewhere ends the operation meanwhile.
+    """
+
+    @strawberry.type
+    class Query:
+        @strawberry.field
+        def title(self) -> str:
+            return Film.objects.get().title
+
+        @strawberry.field
+        async def broken(self) -> str:
+            raise ValueError
+
+    with capture_hits() as hits, retrying("rerun"):
+        schema = strawberry.Schema(Query, extensions=[AsyncGuardExtension])
+        await schema.execute("{ title broken }")
+        await asyncio.sleep(0.1)
+
+    assert len(hits) == 1
+    assert hits[0].outcome in ("retried", "raised")

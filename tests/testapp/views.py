@@ -1,6 +1,7 @@
 import logging
 
 from django.contrib.auth import authenticate
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import caches
@@ -104,6 +105,19 @@ async def review_form(request):
     if form.is_valid():  # <- the access [review_form]
         return HttpResponse("fine")
     return HttpResponse("not fine", status=400)
+
+
+async def blank_review_form(request):
+    return HttpResponse(ReviewForm().as_p())  # <- the access [blank_review_form]
+
+
+async def review_page(request):
+    return render(request, "testapp/form.html", {"form": ReviewForm()})
+
+
+class Cloakroom(LoginRequiredMixin, View):  # <- the access [login_required_mixin]
+    async def get(self, request):
+        return HttpResponse("Your coat, please.")
 
 
 async def clean_review(request):

@@ -283,6 +283,27 @@ VIEWS = [
         told=hit("related_manager", "testapp.Film.reviews", "child_template", on_stack=False),
     ),
     Case(
+        "form_in_a_view",
+        "The templates of Django's own forms are not the project's: its line is named.",
+        http("/blank-review-form/"),
+        seen=REFUSED,
+        told=hit("queryset", None, "blank_review_form"),
+    ),
+    Case(
+        "form_in_a_template",
+        "The project's template that shows the form is named.",
+        http("/review-page/"),
+        seen=REFUSED,
+        told=hit("queryset", None, "form_template", on_stack=False),
+    ),
+    Case(
+        "login_required_mixin",
+        "A mixin asks before any method of the view runs: its class is named.",
+        http("/cloakroom/", user="ada"),
+        seen=REFUSED,
+        told=hit("lazy_user", "request.user", "login_required_mixin", on_stack=False),
+    ),
+    Case(
         "template_include",
         "The included template is named.",
         http("/render/including/"),

@@ -1,0 +1,230 @@
+"""Streams, closing and cancelling under resume: the ways that a call ends without its result."""
+
+import asyncio
+import time
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+
+import async_guard
+from async_guard import guarded
+from async_guard.retry import flow
+from async_guard.retry.resume import Driven
+from tests.testapp.models import Director
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+
+def names():
+    return sorted(Director.objects.values_list("name", flat=True))
+
+
+async def test_values_and_errors_sent_into_a_stream(film, resume):
+    """
+    A guarded stream gets what is sent and thrown into it, and asks the database in between.
+    """
+
+    @guarded
+    async def feed():
+        sent = yield names()
+        try:
+            yield [*names(), sent]
+        except ValueError as error:
+            yield [*names(), str(error)]
+
+    stream = feed()
+
+    assert await anext(stream) == ["Tarkovsky"]
+    assert await stream.asend("sent") == ["Tarkovsky", "sent"]
+    assert await stream.athrow(ValueError("thrown")) == ["Tarkovsky", "thrown"]
+    await stream.aclose()
+
+
+async def test_stream_inside_of_a_guarded_call(film, resume):
+    """
+    A guarded stream that is read in a guarded call joins it, with its transaction.
+    """
+
+    @guarded
+    async def feed():
+        for name in names():
+            yield name, connection.in_atomic_block
+
+    @guarded
+    async def work():
+        with transaction.atomic():
+            Director.objects.create(name="Tati")
+            return [each async for each in feed()]
+
+    assert await work() == [("Tarkovsky", True), ("Tati", True)]
+
+
+async def test_closing_before_a_transaction_opens(film, resume):
+    """
+    A coroutine that is closed while its transaction waits for the worker never opens it.
+    """
+    state = []
+
+    @guarded
+    async def outer():
+        names()
+        busy = asyncio.create_task(sync_to_async(time.sleep)(0.2))
+        await asyncio.sleep(0)
+        coro = Driven(_in_a_transaction(), flow.current.get())
+        coro.send(None)  # it waits behind the other
+        coro.close()
+        await busy
+        state.append(connection.in_atomic_block)
+
+    await outer()
+
+    assert state == [False]
+    assert await sync_to_async(names)() == ["Tarkovsky"]
+
+
+async def test_closing_while_a_transaction_opens_slowly(film, resume):
+    """
+    A coroutine that is closed while the worker opens its transaction waits for it, and ends it.
+    """
+    if connection.vendor != "sqlite":
+        pytest.skip("others open a transaction with its first statement")
+    state = []
+
+    def slowly(execute, *args):
+        time.sleep(0.2)
+        return execute(*args)
+
+    @guarded
+    async def outer():
+        names()
+        with connection.execute_wrapper(slowly):
+            coro = Driven(_in_a_transaction(), flow.current.get())
+            coro.send(None)
+            time.sleep(0.1)  # the worker is in the middle of it
+            coro.close()
+        state.append(connection.in_atomic_block)
+
+    await outer()
+
+    assert state == [False]
+    assert await sync_to_async(names)() == ["Tarkovsky"]
+
+
+async def _in_a_transaction():
+    with transaction.atomic():
+        Director.objects.create(name="one")
+
+
+async def test_cancelled_twice(film, resume):
+    """
+    A task that is cancelled again while its statement runs ends when the statement has.
+    """
+    if connection.vendor != "sqlite":
+        pytest.skip("the function is SQLite's")
+    ended = []
+
+    @guarded
+    async def slow():
+        with connection.cursor() as cursor:
+            connection.connection.create_function("nap", 1, lambda s: ended.append(time.sleep(s)))
+            cursor.execute("select nap(0.3)")
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0.1)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.02)
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert ended == [None]
+
+
+async def test_error_that_is_thrown_by_its_class(film, resume):
+    """
+    A coroutine may be thrown a class, with a value and without, as a plain one may.
+    """
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        except ValueError as error:
+            return [*names(), *error.args]
+
+    @guarded
+    async def thrown(*given):
+        coro = work()
+        coro = Driven(coro, flow.current.get())
+        coro.send(None)
+        return await _to_its_end(coro, *given)
+
+    assert await thrown(ValueError) == ["Tarkovsky"]
+    assert await thrown(ValueError, "why") == ["Tarkovsky", "why"]
+
+
+async def _to_its_end(coro, *given):
+    """Throw into a coroutine, then drive it as a task does."""
+    try:
+        future = coro.throw(*given)
+        while True:
+            future._asyncio_future_blocking = False
+            await asyncio.wait([future])
+            future = coro.send(None)
+    except StopIteration as ended:
+        return ended.value
+
+
+async def test_coroutine_that_does_not_close(film, resume):
+    """
+    A coroutine that goes on waiting when it is closed is an error, as without us.
+    """
+
+    async def stubborn():
+        while True:
+            try:
+                names()
+            except GeneratorExit:
+                await asyncio.sleep(0)
+
+    @guarded
+    async def work():
+        coro = Driven(stubborn(), flow.current.get())
+        coro.send(None)
+        with pytest.raises(RuntimeError, match="coroutine ignored GeneratorExit"):
+            coro.close()
+
+    await work()
+
+
+async def test_cursor(film, resume):
+    """
+    A cursor sends many rows, and a partly read iterator lets go of its own.
+    """
+
+    @guarded
+    async def work():
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into testapp_director (name) values (%s)", [("Tati",), ("Varda",)]
+            )
+        rows = Director.objects.order_by("name").iterator(1)
+        first = next(rows).name
+        rows.close()
+        return first, names()
+
+    assert await work() == ("Tarkovsky", ["Tarkovsky", "Tati", "Varda"])
+
+
+async def test_no_such_mode():
+    """
+    A mode that there is not is refused, and nothing is turned.
+    """
+    with (
+        pytest.raises(ImproperlyConfigured, match="not 'sometimes'"),
+        async_guard.retrying("sometimes"),
+    ):
+        pass
+
+    assert not async_guard.installed()
