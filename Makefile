@@ -9,7 +9,7 @@ ARGS ?=
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv test demo load lint bench bench-logs smoke matrix django-suite clean FORCE
+.PHONY: help venv test demo load lint bench bench-logs smoke matrix django-suite fetched clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,9 @@ help: ## this list
 venv: $(VENV)/.group-test $(VENV)/.group-lint $(VENV)/.group-bench ## the virtual environment with all tools
 
 test: $(VENV)/.group-test ## all tests with coverage, or some: make test ARGS="-k probe -x"
+	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(ARGS)
+	if ls .coverage.* >/dev/null 2>&1; then $(PY) -m coverage combine --append --quiet; fi
 	$(PY) -m coverage report $(if $(ARGS),--fail-under=0)
 
 demo: $(VENV)/.group-example ## the example project: its failures, what is reported, its fixes
@@ -51,8 +53,16 @@ clean: ## remove caches, coverage data and builds; .venv stays
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +
 
-.axe/axe.min.js: ## what the tests of the HTML report check accessibility with (needs npm)
-	mkdir -p .axe && cd .axe && npm pack --silent axe-core >/dev/null && tar xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm axe-core-*.tgz
+# What the tests check reports with comes from npm, file by file: nothing is installed and nothing runs.
+fetched: .npm/axe.min.js .npm/sarif-2.1.0.schema.json ## what the tests check reports with (needs npm)
+
+.npm/axe.min.js: Makefile
+	$(call fetch,axe-core@4.14.1,axe.min.js)
+
+.npm/sarif-2.1.0.schema.json: Makefile
+	$(call fetch,@microsoft/sarif-multitool-ts@5.7.0,assets/sarif-2.1.0.schema.json)
+
+fetch = mkdir -p .npm && tar xzOf ".npm/$$(cd .npm && npm pack --silent $(1))" package/$(2) >$@ && touch $@ && rm .npm/*.tgz
 
 # .made holds the path it was made at, and is written last: an environment that is half-made, was
 # moved, or lost its Python is put right, and every group installed again.
