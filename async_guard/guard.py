@@ -482,6 +482,7 @@ class Guard:
         deadline = time.monotonic() + timeout
         with Deafness():
             self._pending.settle_all()
+            self._pending.wait(deadline)
             for operation in list(self._loads):
                 self._tell_loads(operation.loads)
         return self._courier.flush(deadline)

@@ -29,6 +29,7 @@ class PendingHit:
 
     __slots__ = (
         "cause",
+        "claims",
         "context",
         "error",
         "escaped",
@@ -66,6 +67,8 @@ class PendingHit:
         self.problem: Any = None
         self.cause: str | None = None
         """The relation that was read of the object that a held call is about."""
+        self.claims = [True]
+        """Taken by the thread that delivers it: ``list.pop`` needs no lock."""
         self.strong: BaseException | None = None
         try:
             self.error: Any = weakref.ref(error)
@@ -122,20 +125,21 @@ class PendingHits:
 
     def died(self, error: BaseException) -> None:
         """Settle the hit of *error*, which is about to be freed."""
-        pending = self._pending.pop(id(error), None)
+        pending = self._pending.get(id(error))
         if pending is None:
             return
         outcome = pending.outcome(error)
         if pending.holder is None:
-            self._deliver(pending, outcome)
+            self._end(pending, outcome)
         else:
+            self._pending.pop(pending.key, None)
             pending.verdict = outcome
 
     def release(self, pending: PendingHit, outcome: str | None) -> None:
         """Nobody holds the hit any more: end it as *outcome*, or as any other."""
         pending.holder = None
         if pending.verdict is not None:
-            self._deliver(pending, outcome or pending.verdict)
+            self._end(pending, outcome or pending.verdict)
         elif outcome is not None:
             self.settle(pending, outcome)
 
@@ -143,18 +147,35 @@ class PendingHits:
         """End a hit, as *outcome* or as far as its exception tells now; once."""
         if pending.holder is not None:
             return
-        if self._pending.get(pending.key) is not pending:  # ids are given again
-            return
-        if self._pending.pop(pending.key, None) is pending:  # not another thread's any more
+        if self._pending.get(pending.key) is pending:  # ids are given again
             error = pending.the_error()
             pending.strong = None
-            self._deliver(pending, outcome or pending.outcome(error))
+            self._end(pending, outcome or pending.outcome(error))
+
+    def _end(self, pending: PendingHit, outcome: str) -> None:
+        """Deliver *pending*, unless another thread is at it, and only then forget it."""
+        try:
+            pending.claims.pop()
+        except IndexError:
+            return
+        try:
+            self._deliver(pending, outcome)
+        finally:
+            if self._pending.get(pending.key) is pending:
+                self._pending.pop(pending.key, None)
 
     def settle_all(self, *, noticed_before: float | None = None) -> None:
         """End all hits, or those noticed before then (``time.monotonic()``)."""
         for pending in list(self._pending.values()):
             if noticed_before is None or pending.since < noticed_before:
                 self.settle(pending)
+
+    def wait(self, deadline: float) -> None:
+        """Return when no other thread delivers a hit, or at *deadline* (``time.monotonic()``)."""
+        while any(not each.claims for each in list(self._pending.values())):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.0001)
 
     def settle_operation(self, operation: Operation, is_final: bool = True) -> None:
         """End the hits of *operation*, now that it is known which errors it answered with."""

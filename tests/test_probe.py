@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import warnings
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ class ProbeWithMissingSeam(Probe):
 
 @pytest.fixture
 def probe():
+    gc.collect()  # a refusal that an earlier test left in a cycle would die here
     probe = Probe(Listener())
     yield probe
     probe.uninstall()
