@@ -137,6 +137,8 @@ class Courier:
         sinks = [*_sinks_of(settings), *self._extra] if with_sinks else []
         self._settings = settings
         self.limiter = Limiter(settings.BURST, settings.MAX_FINGERPRINTS)
+        self._first: dict[str, Hit] = {}
+        """By fingerprint, what was logged in full: it names the field, and a count does not."""
         self._summary_lock = threading.RLock()
         self.is_closing = False
         self._summary_due = time.monotonic() + settings.SUMMARY_INTERVAL_S
@@ -228,6 +230,10 @@ class Courier:
 
     def _pass_on(self, hit: Hit, outcome: str, logged: bool, context: contextvars.Context) -> None:
         hit = told(hit, outcome)
+        if logged:
+            if len(self._first) >= self._settings.MAX_FINGERPRINTS:
+                self._first.clear()
+            self._first.setdefault(hit.fingerprint, hit.changed(frames=()))
         for outlet in list(self._outlets):
             if logged or outlet.sink in self._extra:
                 outlet.pass_on(hit, context)
@@ -253,6 +259,8 @@ class Courier:
         with self._summary_lock:  # what one thread drained is in the queues when another looks
             self._summary_due = time.monotonic() + self._settings.SUMMARY_INTERVAL_S
             drained = self.limiter.drain()
+            first = self._first.get
+            drained.hits = [told(hit, like=first(hit.fingerprint)) for hit in drained.hits]
             for outlet in list(self._outlets):
                 outlet.summarise(drained)
 
@@ -299,10 +307,15 @@ def _sinks_of(settings: Settings) -> Iterator[Any]:
         yield import_string(path)
 
 
-def told(hit: Hit, outcome: str | None = None) -> Hit:
-    """Return *hit* as sinks get it: with what to write instead, and the sentence for people."""
+def told(hit: Hit, outcome: str | None = None, *, like: Hit | None = None) -> Hit:
+    """
+    Return *hit* as sinks get it: with what to write instead, and the sentence for people.
+
+    Args:
+        like: another of its fingerprint, of which more is known; its advice is given.
+    """
     hit = hit.changed(outcome=outcome or hit.outcome, frames=tuple(frame_list(hit.frames)))
-    advice = advise(hit)
+    advice = advise(like.changed(outcome=hit.outcome) if like is not None else hit)
     return hit.changed(
         rule=advice.rule,
         advice=advice.sentence,
@@ -327,7 +340,7 @@ _OF_ONE_HIT = {
 def summary_events(drained: Drained) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield level and keys: one event per fingerprint and outcome, and one for what was lost."""
     for hit in drained.hits:
-        keys = {key: value for key, value in told(hit).to_dict().items() if key not in _OF_ONE_HIT}
+        keys = {key: value for key, value in hit.to_dict().items() if key not in _OF_ONE_HIT}
         yield ("debug" if hit.outcome == HANDLED else "info"), keys
     if drained.is_lossy:
         yield "warning", _losses(drained)
