@@ -40,7 +40,7 @@ from async_guard.hit import (
     package_version,
 )
 from async_guard.loads import COUNTED, Load, tell_loads
-from async_guard.origin import Operation, Origin, read_origin
+from async_guard.origin import FieldOrigin, Operation, Origin, origin_of, read_origin
 from async_guard.outcome import ALLOWED
 from async_guard.pending import PendingHit, PendingHits, remember
 from async_guard.probe import Probe
@@ -320,12 +320,11 @@ class Guard:
             problem.hit = self._hit_without_origin(problem, exception)
         if not (is_full or self._courier.wants_all or origin.is_exposed()):
             return problem.hit
-        origin_names = read_origin(frame)[0]
         return problem.hit.changed(
             hit_id=new_hit_id(),
             frames=walk(frame),  # the courier makes the event's of them
             process_pid=os.getpid(),
-            **{theirs: getattr(origin_names, ours) for ours, theirs in _ORIGIN},
+            **_keys_of(read_origin(frame)[0]),
         )
 
     def _hit_without_origin(self, problem: Problem, exception: str | None) -> Hit:
@@ -393,17 +392,39 @@ class Guard:
             pending.hit = pending.hit.changed(**how)
         self._safely(self._pending.release, pending, outcome)
 
-    def tell_again(self, problem: Problem, hit: Hit, outcome: str, times: int, how: Any) -> None:
-        """Pass on *times* hits that are as *hit* was."""
+    def tell_again(
+        self,
+        problem: Problem,
+        hit: Hit,
+        outcome: str,
+        times: int,
+        how: Any,
+        *,
+        context: contextvars.Context,
+        find_field: Callable[[], FieldOrigin | None],
+    ) -> None:
+        """
+        Pass on *times* hits that are as *hit* was, but in another context, for another field.
+
+        Args:
+            how: keyword arguments of ``Hit`` about the retry.
+            find_field: returns the GraphQL field, if there is one.
+        """
         if not self.installed:
             return
-        is_full = self._admit(problem)
-        again = hit.changed(count=times, hit_id=new_hit_id(), **how) if is_full else hit
-        operation, context = origin.current.get(), contextvars.copy_context() if is_full else None
-        if not is_full:
-            self._safely(lambda: self._courier.limiter.count(again, outcome, times))
-        else:
-            self.tell(again, outcome, is_full=True, context=context, operation=operation)
+
+        def tell() -> None:
+            is_full, operation = self._admit(problem), context.get(origin.current)
+            if not (is_full or self.wants(operation)):
+                self._courier.limiter.count(problem.hit or hit, outcome, times)
+                return
+            names = context.copy().run(lambda: origin_of(find_field()))
+            again = hit.changed(count=times, hit_id=new_hit_id(), **how, **_keys_of(names))
+            self._courier.deliver(
+                again, outcome, is_full=is_full, context=context, operation=operation
+            )
+
+        self._safely(tell)
 
     def wants(self, operation: Operation | None) -> bool:
         """Tell whether somebody wants the hits of *operation* in full although they are counted."""
@@ -500,7 +521,13 @@ _RENAMED = {
     "method": "http_method",
     "route": "http_route",
 }
-_ORIGIN = [(each.name, _RENAMED.get(each.name, each.name)) for each in fields(Origin)]
+_ORIGIN_KEYS = [(each.name, _RENAMED.get(each.name, each.name)) for each in fields(Origin)]
+
+
+def _keys_of(names: Origin) -> dict[str, Any]:
+    """Return keyword arguments of ``Hit``."""
+    return {theirs: getattr(names, ours) for ours, theirs in _ORIGIN_KEYS}
+
 
 guard = Guard()
 if sys.platform != "win32":

@@ -134,25 +134,37 @@ class FieldOrigin:
 def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
     """Say on whose behalf *frame* runs, and where its GraphQL field is defined."""
     operation = current.get()
-    request = None
-    if operation is not None:
-        request = operation.request or _request_in_context(operation.graphql)
-    field, request = _from_stack(frame, request)
+    field, request = _from_stack(frame, _request_of(operation))
+    if field is None and operation is not None and operation.graphql is not None:
+        module = importlib.import_module(_FIELD_READERS["graphql"])
+        execution = operation.graphql
+        field = module.read_root_field(execution) or module.find_field(execution, frame)
+    names = _names(operation, request, field)
+    if not (names.get("operation_type") or request):
+        names["task"] = _task_name()
+    return Origin(**names), field
+
+
+def origin_of(field: FieldOrigin | None) -> Origin:
+    """Say on whose behalf *field* runs, in the context that it runs in but on another stack."""
+    operation = current.get()
+    return Origin(**_names(operation, _request_of(operation), field))
+
+
+def _names(operation: Operation | None, request: Any, field: FieldOrigin | None) -> dict[str, Any]:
     names: dict[str, Any] = {}
     if operation is not None and operation.graphql is not None:
         module = importlib.import_module(_FIELD_READERS["graphql"])
         names |= module.read_operation(operation.graphql)
-        field = (
-            field
-            or module.read_root_field(operation.graphql)
-            or module.find_field(operation.graphql, frame)
-        )
     if field is not None:
         names |= field.names
-    names |= _request_names(request) | _context_names()
-    if not (names.get("operation_type") or request):
-        names["task"] = _task_name()
-    return Origin(**names), field
+    return names | _request_names(request) | _context_names()
+
+
+def _request_of(operation: Operation | None) -> Any:
+    if operation is None:
+        return None
+    return operation.request or _request_in_context(operation.graphql)
 
 
 def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | None, Any]:

@@ -42,21 +42,44 @@ DEFINITION = "strawberry-definition"
 
 def read_field(frame: FrameType) -> FieldOrigin | None:
     """Return the field that *frame*, one of a GraphQL library, works for, if it knows it."""
-    info = _info_in(frame.f_locals)
+    return field_in(frame.f_locals)
+
+
+def field_in(scope: dict[str, Any]) -> FieldOrigin | None:
+    """Return the field of the ``info`` among variables or arguments, if there is one."""
+    info = _info_in(scope)
     return None if info is None else field_of(info)
+
+
+def field_of_rows(info: Any, type_name: str, field_name: str) -> FieldOrigin:
+    """Describe a field of the rows of the list that *info*, a ``GraphQLResolveInfo``, is for."""
+    keys = (
+        _key(node)
+        for each in info.field_nodes
+        for node in _fields(each.selection_set, info.fragments)
+        if node.name.value == field_name
+    )
+    names = _of_operation(info) | {
+        "path": f"{_folded(info.path)}[].{next(keys, field_name)}",
+        "parent": f"{info.parent_type.name}.{info.field_name}",
+    }
+    return _with_definition(names, info.schema, type_name, field_name)
 
 
 def field_of(info: Any) -> FieldOrigin:
     """Describe the field of a ``GraphQLResolveInfo``."""
-    names: dict[str, Any] = {
-        "operation_type": info.operation.operation.value,
-        "operation_name": info.operation.name.value if info.operation.name else None,
-        "path": _folded(info.path),
-    }
+    names = _of_operation(info) | {"path": _folded(info.path)}
     parent = _parent_of(info)
     if parent is not None:
         names["parent"] = f"{parent[0]}.{parent[1]}"
     return _with_definition(names, info.schema, info.parent_type.name, info.field_name)
+
+
+def _of_operation(info: Any) -> dict[str, Any]:
+    return {
+        "operation_type": info.operation.operation.value,
+        "operation_name": info.operation.name.value if info.operation.name else None,
+    }
 
 
 def read_operation(execution: Any) -> dict[str, Any]:
@@ -81,8 +104,7 @@ def read_root_field(execution: Any) -> FieldOrigin | None:
     node = next(iter(_fields(operation.selection_set, fragments)), None)
     if root is None or node is None:
         return None
-    key = node.alias.value if node.alias else node.name.value
-    return _with_definition({"path": key}, schema, root.name, node.name.value)
+    return _with_definition({"path": _key(node)}, schema, root.name, node.name.value)
 
 
 def _operation(execution: Any) -> OperationDefinitionNode | None:
@@ -153,14 +175,14 @@ def _name_behind(keys: list[str], selection: Any, fragments: Any) -> str | None:
     nodes = [selection]
     found: list[FieldNode] = []
     for key in keys:
-        found = [
-            node
-            for each in nodes
-            for node in _fields(each, fragments)
-            if (node.alias.value if node.alias else node.name.value) == key
-        ]
+        found = [node for each in nodes for node in _fields(each, fragments) if _key(node) == key]
         nodes = [node.selection_set for node in found]
     return found[0].name.value if found else None
+
+
+def _key(node: FieldNode) -> str:
+    """Return the name that the field has in the response."""
+    return node.alias.value if node.alias else node.name.value
 
 
 def _fields(selection: Any, fragments: Any) -> Iterator[FieldNode]:
@@ -292,7 +314,7 @@ def _selected(
         field = getattr(parent_type, "fields", {}).get(node.name.value)
         if field is None:
             continue
-        path = prefix + (node.alias.value if node.alias else node.name.value)
+        path = prefix + _key(node)
         name = f"{parent_type.name}.{node.name.value}"
         yield path, parent_type.name, node.name.value, parent
         inner, brackets = _named_type(field.type)

@@ -8,6 +8,8 @@ from typing import Any
 
 from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode
 
+from async_guard.integrations.graphql import field_of_rows
+from async_guard.origin import FieldOrigin
 from async_guard.retry.ahead import Ahead
 from async_guard.retry.rerun import Plan
 from async_guard.retry.routes import Route, known
@@ -29,9 +31,15 @@ def rows_ahead(
         if not len(known):
             return result
         routes = list(_wanted(plans, info))
-        return ahead.load(routes, result) if routes else result
+        if not routes:
+            return result
+        return ahead.load(routes, result, functools.partial(_field_of, info))
 
     return resolved
+
+
+def _field_of(info: Any, route: Route) -> FieldOrigin:
+    return field_of_rows(info, *route.name.split("."))
 
 
 def _wanted(plans: Mapping[str, Plan], info: Any) -> Iterator[Route]:

@@ -17,7 +17,9 @@ from typing import Any
 
 from graphql import GraphQLObjectType, GraphQLSchema, get_named_type, is_list_type, is_non_null_type
 
+from async_guard.integrations.graphql import field_in
 from async_guard.integrations.graphql_ahead import rows_ahead
+from async_guard.origin import FieldOrigin
 from async_guard.retry.policy import NEVER, SAFE, mark_of
 from async_guard.retry.rerun import NOT_RETRIED, Plan, Rerunner, evaluated
 from async_guard.retry.watch import watch
@@ -86,7 +88,7 @@ class Fields:
         if not definition.is_async:
             return
         for permission in _sync_permissions(definition):
-            plan = Plan(f"{owner.name}.{name}", permission.has_permission)
+            plan = Plan(f"{owner.name}.{name}", permission.has_permission, find_field=_field)
             attempt = functools.partial(self._rerunner.attempt_call, plan)
             yield permission, "has_permission", attempt
 
@@ -157,7 +159,12 @@ def _plan(
     if mark == NEVER or (has_effects and mark != SAFE):
         return None
     resolve = _on_copies(field.resolve) if name == "_entities" else field.resolve
-    return Plan(f"{owner.name}.{name}", resolve, is_list=_is_list(field.type))
+    name = f"{owner.name}.{name}"
+    return Plan(name, resolve, is_list=_is_list(field.type), find_field=_field)
+
+
+def _field(args: Any, kwargs: Any) -> FieldOrigin | None:
+    return field_in({"args": args, "kwargs": kwargs})
 
 
 def _on_copies(resolve: Callable[..., Any]) -> Callable[..., Any]:

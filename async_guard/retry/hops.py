@@ -117,7 +117,7 @@ class Hop:
         self.queries = 0
         self._batching = batching
         self.routed: dict[Any, list[Job]] = {}
-        """The jobs that a route sent here, by route and outcome: they are told together."""
+        """The jobs that a route sent here, by route, outcome and operation: told together."""
 
     def run(self) -> None:
         """Carry out the jobs, or as many as there is time for. Called in the worker thread."""

@@ -38,6 +38,7 @@ class Notice:
     hit: Hit
     is_full: bool
     context: contextvars.Context | None
+    """None: it is only counted."""
     operation: Any
     since: float
     queries: int = 0
@@ -116,11 +117,11 @@ class Reporter:
         is_full, hit = guard.describe(problem, frame)
         if problem not in self._without_plan:
             self._learn(problem, hit, frame)
-        context = contextvars.copy_context() if is_full else None
+        operation = origin.current.get()
+        is_told = is_full or guard.wants(operation)
+        context = contextvars.copy_context() if is_told else None
         self._waiting += 1
-        return Notice(
-            self, problem, hit, is_full, context, origin.current.get(), time.perf_counter()
-        )
+        return Notice(self, problem, hit, is_full, context, operation, time.perf_counter())
 
     def _learn(self, problem: Problem, hit: Hit, frame: FrameType) -> None:
         """Send the field's next calls to the worker at once, where they share hops and queries."""
@@ -139,7 +140,7 @@ class Reporter:
         if call.state == Call.DONE:  # not given up
             self._policy.ended(notice.problem, took, failed=failed)
         hit, outcome = notice.hit, RETRY_FAILED if failed else RETRIED
-        if not (notice.is_full or guard.wants(notice.operation)):
+        if notice.context is None:
             guard.count(hit, outcome)  # most hits, so the short way
             return
         guard.tell(

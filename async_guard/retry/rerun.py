@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from django.db.models.manager import BaseManager
 
 from async_guard.guard import guard
 from async_guard.hit import Hit
+from async_guard.origin import FieldOrigin, current
 from async_guard.outcome import HANDLED, RAISED, RETRIED, RETRY_FAILED, RETRY_REFUSED
 from async_guard.pending import PendingHit
 from async_guard.problem import Problem
@@ -31,12 +33,13 @@ from async_guard.retry.watch import watch
 from async_guard.settings import Settings
 
 NOT_RETRIED = object()
+FindField = Callable[[Any, Any], FieldOrigin | None]
 
 
 class Plan:
     """One function that may be run again, such as a field's resolver."""
 
-    __slots__ = ("is_list", "name", "resolve", "route")
+    __slots__ = ("find_field", "is_list", "name", "resolve", "route")
 
     def __init__(
         self,
@@ -44,12 +47,15 @@ class Plan:
         resolve: Callable[..., Any],
         *,
         is_list: bool = False,
+        find_field: FindField = lambda args, kwargs: None,
     ) -> None:
         self.name = name
         """``Type.field``, or what the function is called."""
         self.resolve = resolve
         self.is_list = is_list
         """What it returns is iterated later, so it is evaluated in the worker."""
+        self.find_field = find_field
+        """Tells the GraphQL field from the arguments of a call."""
         self.route: Route | None = None
 
 
@@ -189,7 +195,8 @@ class Rerunner:
         if attempt is not None and attempt.hits:
             self._tell(attempt, job, hop, failed=failed)
         else:
-            hop.routed.setdefault((job.route, failed), []).append(job)
+            operation = job.context.get(current)
+            hop.routed.setdefault((job.route, failed, operation), []).append(job)
         if failed:
             _answer_as_before(job.future, attempt, error)
         elif isinstance(error, StopIteration):  # a Future takes none
@@ -220,15 +227,24 @@ class Rerunner:
             guard.release(each, RETRY_FAILED if failed else RETRIED, hop.how(job, took))
 
     def _tell_routed(self, hop: Hop) -> None:
-        """Tell once of all the jobs of a hop that took one route."""
-        for (route, failed), jobs in hop.routed.items():
+        """Tell once of all the jobs of an operation that took one route in one hop."""
+        for (route, failed, _), jobs in hop.routed.items():
             if route is None:
                 continue
+            plan, args, kwargs = jobs[0].call[1:]
             took = time.perf_counter() - jobs[0].since
             self._policy.ended(route.problem, took, failed=failed)
             outcome = RETRY_FAILED if failed else RETRIED
             how = hop.how(jobs[0], took)
-            guard.tell_again(route.problem, route.hit, outcome, len(jobs), how)
+            guard.tell_again(
+                route.problem,
+                route.hit,
+                outcome,
+                len(jobs),
+                how,
+                context=jobs[0].context,
+                find_field=partial(plan.find_field, args, kwargs),
+            )
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

@@ -660,3 +660,71 @@ async def test_given_up(film):
 
     assert len(hits) == 1
     assert hits[0].outcome in ("retried", "raised")
+
+
+@pytest.mark.parametrize("batching", [True, False], ids=["ahead", "one by one"])
+async def test_learned_hits_name_their_own_operation(film, batching):
+    """
+    What a route kept from being refused is told for the operation that it happened in.
+    """
+    await sync_to_async(two_films)()
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_BATCHING": batching})
+    with changed, retrying("rerun"):
+        await schema.execute("query First { films { directorName } }")
+        with capture_hits() as hits:
+            await schema.execute("query Second { rows: films { who: directorName } }")
+
+    assert [
+        (hit.operation_name, hit.graphql_path, hit.graphql_parent, hit.graphql_field, hit.count)
+        for hit in hits
+    ] == [("Second", "rows[].who", "Query.films", "FilmType.directorName", 3)]
+
+
+async def test_learned_hits_of_two_operations_at_once(film):
+    """
+    Calls of two operations that share a hop are told for each of the two.
+    """
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_BATCHING": False})
+    with changed, retrying("rerun"):
+        await schema.execute("{ films { directorName } }")
+        with capture_hits() as hits:
+            await asyncio.gather(
+                *(schema.execute(f"query {name} {{ films {{ directorName }} }}") for name in "AB")
+            )
+
+    assert sorted((hit.operation_name, hit.count) for hit in hits) == [("A", 1), ("B", 1)]
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_every_learned_hit_is_captured(film, mode):
+    """
+    ``capture_hits()`` sees what the log only counts.
+    """
+    with retrying(mode):
+        for _ in range(10):
+            with capture_hits() as hits:
+                await schema.execute("{ films { directorName } }")
+            assert [(hit.outcome, hit.count, hit.retry_queries) for hit in hits] == [
+                ("retried", 1, 1)
+            ]
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_learned_hits_are_exposed(film, mode):
+    """
+    A response lists its hits, however often they were logged before.
+    """
+    exposing = {"ENABLED": False, "EXPOSE_IN_RESPONSE": "force"}
+    with override_settings(ASYNC_GUARD=exposing), guarded(), retrying(mode):
+        for _ in range(10):
+            result = await schema.execute("query Q { films { directorName } }")
+            listed = result.extensions["asyncGuard"]["hits"]
+            assert [
+                (
+                    each["graphql.operation.name"],
+                    each["async_guard.graphql.path"],
+                    each["async_guard.outcome"],
+                    each["async_guard.retry.queries"],
+                )
+                for each in listed
+            ] == [("Q", "films[].directorName", "retried", 1)]
