@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from async_guard.advice import advise, describe
 from async_guard.callsite import frame_list
 from async_guard.deaf import look_away
-from async_guard.hit import SINK_FAILED, STARTED, SUMMARY, Hit, package_version
+from async_guard.hit import DROPPED, SINK_FAILED, STARTED, SUMMARY, Hit, package_version
 from async_guard.limiter import Counts, Drained, Limiter
 from async_guard.origin import Operation
 from async_guard.outcome import HANDLED
@@ -107,8 +107,8 @@ class Outlet:
         return False
 
     def _write(self, drained: Drained) -> None:
-        for level, keys in summary_events(drained):
-            self.note(SUMMARY, level, keys)
+        for event, level, keys in summary_events(drained):
+            self.note(event, level, keys)
 
 
 class Courier:
@@ -324,35 +324,51 @@ def told(hit: Hit, outcome: str | None = None, *, like: Hit | None = None) -> Hi
     )
 
 
-_OF_ONE_HIT = {
+_OF_ONE_HIT = (
     "async_guard.hit_id",
     "async_guard.frames",
     "async_guard.task",
     "async_guard.duration_ms",
+    "async_guard.retry.",
+    "async_guard.graphql.",
+    "async_guard.view",
+    "graphql.",
+    "http.",
     "request_id",
     "correlation_id",
     "trace_id",
     "span_id",
     "trace_flags",
-}
+)
+"""How the names of these keys begin."""
 
 
-def summary_events(drained: Drained) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield level and keys: one event per fingerprint and outcome, and one for what was lost."""
+def summary_events(drained: Drained) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield name, level and keys: one per fingerprint and outcome, and what tells of losses."""
     for hit in drained.hits:
-        keys = {key: value for key, value in hit.to_dict().items() if key not in _OF_ONE_HIT}
-        yield ("debug" if hit.outcome == HANDLED else "info"), keys
-    if drained.is_lossy:
-        yield "warning", _losses(drained)
+        keys = {k: value for k, value in hit.to_dict().items() if not k.startswith(_OF_ONE_HIT)}
+        yield SUMMARY, ("debug" if hit.outcome == HANDLED else "info"), keys
+    if drained.evicted or drained.unnamed:
+        yield SUMMARY, "warning", _forgotten(drained)
+    if drained.dropped:
+        yield DROPPED, "warning", _dropped(drained)
 
 
-def _losses(drained: Drained) -> dict[str, Any]:
+def _forgotten(drained: Drained) -> dict[str, Any]:
     return {
-        "message": f"async_guard forgot {drained.evicted} fingerprints and dropped "
-        f"{drained.dropped} events. Raise MAX_FINGERPRINTS or QUEUE_SIZE to keep more.",
+        "message": f"async_guard forgot {drained.evicted} fingerprints. "
+        "Raise MAX_FINGERPRINTS to keep more.",
         "async_guard.version": package_version(),
         "async_guard.count": drained.unnamed,
-        "async_guard.dropped": drained.dropped,
         "async_guard.evicted": drained.evicted,
         "async_guard.evicted_fingerprints": drained.evicted_sample,
+    }
+
+
+def _dropped(drained: Drained) -> dict[str, Any]:
+    return {
+        "message": f"async_guard dropped {drained.dropped} events, for which a slow log had no "
+        "room; their hits are counted in summaries. Raise QUEUE_SIZE to keep more.",
+        "async_guard.version": package_version(),
+        "async_guard.dropped": drained.dropped,
     }

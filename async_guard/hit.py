@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 SCHEMA_VERSION = "1.0"
-HIT, SUMMARY = "async_guard.hit", "async_guard.summary"
+HIT, SUMMARY, DROPPED = "async_guard.hit", "async_guard.summary", "async_guard.dropped"
 STARTED, SINK_FAILED = "async_guard.started", "async_guard.sink_failed"
 SYNC_ORM, BLOCKING_ORM = "sync_orm", "blocking_orm"
 ASYNC_TO_SYNC, N_PLUS_ONE = "async_to_sync_in_loop", "n_plus_one"

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from async_guard.hit import HIT, SCHEMA_VERSION, SUMMARY, Hit
+from async_guard.hit import DROPPED, HIT, SCHEMA_VERSION, SUMMARY, Hit
 from async_guard.logs.envelopes import Found
 
-COUNTED = (HIT, SUMMARY)
+READ = (HIT, SUMMARY, DROPPED)
 UNKNOWN = "unknown"
 _PREFIX = re.compile(r"^async_guard\.(?:hit|summary): (.*?)(?: \[[^\]]*\])?$", re.S)
 _FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
@@ -25,12 +25,12 @@ _LATEST = 4e9
 
 @dataclass(slots=True)
 class Event:
-    """A hit, or the summary of some."""
+    """A hit, the summary of some, or what the guard says that it lost."""
 
     is_hit: bool
     keys: dict[str, Any]
     fingerprint: str | None
-    """None: a summary of hits that there was no room for."""
+    """None: it tells what there was no room for."""
     outcome: str
     count: int
     when: float | None
@@ -48,6 +48,8 @@ def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
         is_damaged: it was put together from pieces, so it must be what this version writes.
     """
     keys = found.keys
+    if found.name == DROPPED:
+        return Event(False, keys, None, UNKNOWN, 0, _when(found))
     count, is_odd = _count(keys.get("async_guard.count"), is_hit=found.name == HIT)
     if count is None:
         return "an event without a count"

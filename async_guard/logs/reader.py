@@ -13,7 +13,7 @@ from typing import Any
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.decoding import decoded, decoded_text
 from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap, unwrapped
-from async_guard.logs.events import COUNTED, Event, is_fingerprint, read_event
+from async_guard.logs.events import READ, Event, is_fingerprint, read_event
 from async_guard.logs.fragments import (
     BEGINNING,
     PATIENCE,
@@ -159,7 +159,7 @@ class Reader:
         return self._read_value(value, times, depth)
 
     def _read_found(self, found: Found) -> None:
-        if found.name not in COUNTED:
+        if found.name not in READ:
             self._is_ours = True
             return
         self._is_ours = True
@@ -390,7 +390,7 @@ def _best(fragment: Fragment) -> tuple[Found | None, tuple[Fragment, ...]]:
 def _enough(parts: list[Found | Text]) -> Found | None:
     """Return the part of an event that still says how often which problem was met."""
     for part in parts:
-        if not isinstance(part, Found) or part.name not in COUNTED:
+        if not isinstance(part, Found) or part.name not in READ:
             continue
         if part.keys.keys() >= _ESSENTIAL and is_fingerprint(part.keys["async_guard.fingerprint"]):
             return part

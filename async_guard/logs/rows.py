@@ -58,7 +58,7 @@ def read_rows(
         accounts.files += 1
 
         def tell_row(event: Event, name: str = source.name) -> None:
-            if filters.admit(event):
+            if event.count and filters.admit(event):
                 tell(row(event, name))
 
         read_part(Part(source), accounts, tell_row)

@@ -376,10 +376,15 @@ def test_lost_by_the_guard(tmp_path):
         "async_guard.version": "0.1.0",
         "message": "forgot",
         "async_guard.count": 17,
-        "async_guard.dropped": 4,
         "async_guard.evicted": 2,
     }
-    result = read_bytes(tmp_path, lines(json.dumps(losses), line(1)))
+    dropped = {
+        "event": "async_guard.dropped",
+        "async_guard.version": "0.1.0",
+        "message": "dropped",
+        "async_guard.dropped": 4,
+    }
+    result = read_bytes(tmp_path, lines(json.dumps(losses), json.dumps(dropped), line(1)))
 
     assert counts(result) == {1: 1}
     assert (result.accounts.unnamed, result.accounts.dropped) == (17, 4)
