@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -347,7 +348,8 @@ def summary_events(drained: Drained) -> Iterator[tuple[str, str, dict[str, Any]]
     """Yield name, level and keys: one per fingerprint and outcome, and what tells of losses."""
     for hit in drained.hits:
         keys = {k: value for k, value in hit.to_dict().items() if not k.startswith(_OF_ONE_HIT)}
-        yield SUMMARY, ("debug" if hit.outcome == HANDLED else "info"), keys
+        level = "debug" if hit.outcome == HANDLED else "info"
+        yield SUMMARY, level, keys | {"process.pid": os.getpid()}
     if drained.evicted or drained.unnamed:
         yield SUMMARY, "warning", _forgotten(drained)
     if drained.dropped:

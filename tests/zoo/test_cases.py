@@ -8,11 +8,8 @@ point.
 from contextlib import nullcontext
 
 import pytest
-from django.test import override_settings
 
-import async_guard
 from async_guard.testing import capture_hits
-from tests.delivery.process import read_events
 from tests.testapp import tasks
 from tests.testapp.schema import schema
 from tests.zoo.case import Case, answer, asgi, gql, hit, http, params, subscription, told
@@ -457,21 +454,3 @@ async def test_queryset_behind_a_connection(programme):
     else:
         assert data == {"filmNodes": {"edges": [{"node": {"title": "Stalker"}}]}}
         assert hits == []
-
-
-async def test_a_count_has_the_advice_of_what_was_logged(programme, tmp_path):
-    """
-    A summary gives the rule and the advice of the hit that was logged, of which more was known.
-    """
-    path = tmp_path / "hits.jsonl"
-    case = next(each for each in CASES if each.id == "plain_field_on_a_django_type")
-    with override_settings(ASYNC_GUARD={"LOG_FILE": path, "BURST": 1}), async_guard.guarded():
-        for _ in range(3):
-            await answer(case)
-        assert async_guard.flush()
-
-    hit, summary = read_events(path)
-    assert (hit["event"], summary["event"]) == ("async_guard.hit", "async_guard.summary")
-    assert hit["async_guard.rule"] == "AG102"
-    for key in ("async_guard.rule", "async_guard.advice", "async_guard.docs"):
-        assert summary[key] == hit[key]
