@@ -7,7 +7,7 @@ import types
 import typing
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from async_guard.hit import DROPPED, HIT, SCHEMA_VERSION, SUMMARY, Hit
@@ -74,8 +74,12 @@ def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
 
 
 def is_fingerprint(value: Any, *, is_damaged: bool = True) -> bool:
-    pattern = _KNOWN_FINGERPRINT if is_damaged else _FINGERPRINT
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
+    return isinstance(value, str) and _is_fingerprint(value, is_damaged)
+
+
+@lru_cache(4096)
+def _is_fingerprint(value: str, is_damaged: bool) -> bool:
+    return (_KNOWN_FINGERPRINT if is_damaged else _FINGERPRINT).fullmatch(value) is not None
 
 
 def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:
@@ -188,6 +192,8 @@ def _as_int(value: Any) -> int | None:
 
 def as_number(value: Any) -> float | None:
     """Return a finite number, also of a text, as OTLP has it."""
+    if type(value) is float:
+        return value if abs(value) < 1e18 else None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -73,7 +73,8 @@ class Amounts:
     def count(self, amount: float) -> None:
         self.number += 1
         self.total += amount
-        self.most = max(self.most, amount)
+        if amount > self.most:
+            self.most = amount
 
     def add(self, other: Amounts) -> None:
         self.number += other.number
@@ -95,17 +96,14 @@ class Trend:
     def count(self, when: float, times: int) -> None:
         bucket = int(when // self.width)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + times
-        self._widen_if_full()
+        while len(self.buckets) > MOST_BUCKETS:
+            self._widen()
 
     def add(self, other: Trend) -> None:
         while self.width < other.width:
             self._widen()
         for bucket, times in other.buckets.items():
             self.count(bucket * other.width, times)
-
-    def _widen_if_full(self) -> None:
-        while len(self.buckets) > MOST_BUCKETS:
-            self._widen()
 
     def _widen(self) -> None:
         buckets, self.buckets = self.buckets, {}
@@ -218,8 +216,9 @@ class Tally:
         keys = event.keys
         self._count_names(tuple(map(keys.get, _NAME_KEYS)), event.count)
         for name, key in _SAMPLES.items():
-            if len(self.samples[name]) < MOST_SAMPLES and isinstance(found := keys.get(key), str):
-                self._keep(name, clean(found))
+            kept = self.samples[name]
+            if key in keys and len(kept) < MOST_SAMPLES and keys[key] not in kept:
+                self._keep(name, keys[key])
         if "async_guard.duration_ms" in keys:
             self._count_amount(self.duration_ms, keys["async_guard.duration_ms"])
         if "async_guard.retry.duration_ms" in keys:
@@ -270,10 +269,10 @@ class Tally:
             del self._ways[next(iter(self._ways))]  # the code may have changed since
         self._ways[way] = keys
 
-    def _keep(self, name: str, sample: str) -> None:
+    def _keep(self, name: str, sample: Any) -> None:
         kept = self.samples[name]
-        if len(kept) < MOST_SAMPLES and sample not in kept:
-            kept.append(sample)
+        if isinstance(sample, str) and len(kept) < MOST_SAMPLES and clean(sample) not in kept:
+            kept.append(clean(sample))
 
     def add(self, other: Tally) -> None:
         self.count += other.count
