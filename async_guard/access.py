@@ -15,10 +15,16 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+from django.db.models.query import BaseIterable
+
 from async_guard.callsite import DEPENDENCY, FRAMEWORK, PROJECT, Code, Edge, Stack, code_of
+from async_guard.hit import ATOMIC_COROUTINE
 
 _OPERATIONS = {
     "__iter__": "iterate",
@@ -48,6 +54,8 @@ class Access:
 
 
 Reader = Callable[[FrameType], Access | None]
+MOST_FILTERS = 10
+"""So many of a queryset's filters are looked at to tell two accesses of one line apart."""
 
 
 def read_access(stack: Stack) -> Access:
@@ -85,28 +93,54 @@ def cause_of(access: Access, frame: FrameType | None, holder: FrameType) -> str 
 SINGLE = {"forward_relation", "reverse_one_to_one", "generic_relation"}
 
 
-def read_key(frame: FrameType | None, inner: FrameType | None) -> tuple[Any, ...]:
+def read_key(
+    frame: FrameType | None, deciding: FrameType | None, innermost: FrameType | None
+) -> tuple[Any, ...]:
     """
     Return what tells two accesses of one line apart, more cheaply than ``read_access``.
 
     Args:
         frame: the outermost one that has a reader.
-        inner: the outermost one that decides, whatever is further out.
+        deciding: the outermost one that decides, whatever is further out.
+        innermost: the innermost one that has a reader.
     """
     if frame is None:
         return ()
     scope = frame.f_locals
-    subject, instance = scope.get("self"), scope.get("instance")
-    model, field = type(subject if instance is None else instance), None
-    if label(type(subject)) is None:  # not a row: its attributes would be loaded
-        model = getattr(subject, "model", None) or model
-        field = getattr(subject, "field", None) or getattr(subject, "related", None)
-    key = id(frame.f_code), id(model), id(field), scope.get("name")
-    if inner is None:
+    alias = _alias_of(innermost) if innermost is not None else None
+    key = id(frame.f_code), scope.get("name"), alias, *_subject_key(scope)
+    if deciding is None:
         return key
-    scope = inner.f_locals
+    scope = deciding.f_locals
     through = getattr(scope.get("lookup"), "prefetch_through", None)
-    return *key, id(inner.f_code), through, scope.get("level")
+    return *key, id(deciding.f_code), through, scope.get("level")
+
+
+def _subject_key(scope: dict[str, Any]) -> tuple[Any, ...]:
+    """Tell what an accessor is called on; a row by its type only: its attributes are loaded."""
+    subject, instance = scope.get("self", scope.get("klass")), scope.get("instance")
+    if instance is None:
+        if label(type(subject)) is not None:
+            return (id(type(subject)),)
+        rows = subject.queryset if isinstance(subject, BaseIterable) else subject
+        if isinstance(rows, QuerySet):
+            return id(rows.model), *_rows_key(rows)
+        instance = getattr(subject, "instance", None)  # of a related manager
+    model = subject if isinstance(subject, type) else getattr(subject, "model", None)
+    field = getattr(subject, "field", None) or getattr(subject, "related", None)
+    return id(type(instance)), id(type(subject)), id(model), id(field)
+
+
+def _rows_key(queryset: Any) -> Iterator[Any]:
+    """Yield what ``_relation_behind`` looks at, as far as other filters are not part of it."""
+    instance = queryset._hints.get("instance")
+    yield id(type(instance))
+    yield from map(id, queryset._known_related_objects)
+    for field, value in islice(_filters(queryset), MOST_FILTERS):
+        if instance is not None:
+            yield id(field)
+        elif _is_content_type(field) and isinstance(value, int):
+            yield value
 
 
 def _owner(stack: Stack, at: int) -> tuple[str, str | None]:
@@ -137,10 +171,15 @@ def _is_transparent(known: Code) -> bool:
 def _alias(frames: list[tuple[FrameType, Code]]) -> str | None:
     for frame, _ in frames:
         if frame.f_code is _unsafe_code or code_of(frame.f_code).reader is read_unsafe:
-            args = frame.f_locals.get("args") or (None,)
-            alias = getattr(args[0], "alias", None)
-            return alias if isinstance(alias, str) else None
+            return _alias_of(frame)
     return None
+
+
+def _alias_of(frame: FrameType) -> str | None:
+    """Return the database that a frame of Django's ``async_unsafe`` is asked for."""
+    args = frame.f_locals.get("args")
+    connection = args[0] if isinstance(args, tuple) and args else None
+    return connection.alias if isinstance(connection, BaseDatabaseWrapper) else None
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -299,7 +338,7 @@ def _many_to_many(field: Any, through: set[int]) -> str | None:
 def _generic_relation_behind(queryset: Any) -> Access | None:
     """Read ``content_type = …`` of the filter; the type is looked up in Django's cache only."""
     for field, value in _filters(queryset):
-        if label(getattr(field, "related_model", None)) == "contenttypes.ContentType":
+        if _is_content_type(field):
             owner = _cached_content_type(value)
             for candidate in owner._meta.private_fields if owner is not None else ():
                 if getattr(candidate, "content_type_field_name", None) == field.name and (
@@ -307,6 +346,10 @@ def _generic_relation_behind(queryset: Any) -> Access | None:
                 ):
                     return _relation("generic_relation", owner, candidate.name)
     return None
+
+
+def _is_content_type(field: Any) -> bool:
+    return label(getattr(field, "related_model", None)) == "contenttypes.ContentType"
 
 
 def _cached_content_type(pk: Any) -> Any:
@@ -379,10 +422,6 @@ _read_lazy_user = _named("lazy_user", "request.user")
 
 def _read_content_type(frame: FrameType) -> Access:
     return Access("content_type", model="contenttypes.ContentType", operation=frame.f_code.co_name)
-
-
-ATOMIC_COROUTINE = "atomic_coroutine"
-"""``@transaction.atomic`` on an ``async def``."""
 
 
 def decorates_coroutine(frame: FrameType | None) -> bool:
@@ -497,8 +536,6 @@ _unsafe_code: CodeType | None = None
 def learn_frames() -> None:
     """Find the code objects of Django's accessors. Called at install, when the apps are loaded."""
     global _unsafe_code
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
     _unsafe_code = BaseDatabaseWrapper.cursor.__code__
     _learn(_unsafe_code, read_unsafe)
     for module, name, reader in _TABLE:

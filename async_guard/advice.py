@@ -15,9 +15,14 @@ from dataclasses import dataclass
 
 import django
 
-from async_guard.access import ATOMIC_COROUTINE
 from async_guard.expression import attempted
-from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE, TRANSACTION_ACROSS_AWAIT, Hit
+from async_guard.hit import (
+    ASYNC_TO_SYNC,
+    ATOMIC_COROUTINE,
+    N_PLUS_ONE,
+    TRANSACTION_ACROSS_AWAIT,
+    Hit,
+)
 
 DOCS = "https://github.com/async-guard/async-guard/blob/main/docs/rules"
 ASYNC_METHODS = {

@@ -21,6 +21,8 @@ STARTED, SINK_FAILED = "async_guard.started", "async_guard.sink_failed"
 SYNC_ORM, BLOCKING_ORM = "sync_orm", "blocking_orm"
 ASYNC_TO_SYNC, N_PLUS_ONE = "async_to_sync_in_loop", "n_plus_one"
 TRANSACTION_ACROSS_AWAIT = "transaction_across_await"
+ATOMIC_COROUTINE = "atomic_coroutine"
+"""The operation where ``@transaction.atomic`` stands on an ``async def``."""
 LEVELS = {
     "raised": "error",
     "swallowed": "error",

@@ -85,20 +85,20 @@ class Problems:
 def _key(frame: FrameType | None) -> tuple[Any, ...]:
     """Walk as ``read_stack`` does, but remember nothing on the way."""
     codes = known_codes()
-    reading = deciding = None
+    reading = deciding = innermost = None
     while frame is not None:
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
         if known.stops and not is_looked_through(frame, known):
             if known.is_project:
-                return id(code), frame.f_lasti, *read_key(reading, deciding)
-            return *_place(frame, known.edge), *read_key(reading, deciding)
+                return id(code), frame.f_lasti, *read_key(reading, deciding, innermost)
+            return *_place(frame, known.edge), *read_key(reading, deciding, innermost)
         if known.reader is not None:
-            reading = frame
+            reading, innermost = frame, innermost or frame
             if known.decides:
                 deciding = frame
         frame = frame.f_back
-    return read_key(reading, deciding)
+    return read_key(reading, deciding, innermost)
 
 
 def _place(edge: FrameType, kind: Edge) -> tuple[Any, ...]:
@@ -106,17 +106,21 @@ def _place(edge: FrameType, kind: Edge) -> tuple[Any, ...]:
     scope = edge.f_locals
     if kind is Edge.TEMPLATE:
         node = scope.get("self")
-        return id(getattr(node, "origin", None)), id(getattr(node, "token", None))
+        token, origin = getattr(node, "token", None), getattr(node, "origin", None)
+        # a template may be made for each request, and ids are given again
+        names = getattr(origin, "name", None), getattr(token, "lineno", None)
+        return *names, getattr(token, "contents", None)
     if kind is Edge.FIELD:
         return _field_key(edge)
-    match = getattr(scope.get("request"), "resolver_match", None)
-    return id(edge.f_code), id(getattr(match, "func", None))
+    request = scope.get("request")
+    view = getattr(getattr(request, "resolver_match", None), "func", None)
+    return id(edge.f_code), id(view), getattr(request, "method", None)
 
 
 def _field_key(frame: FrameType | None) -> tuple[Any, ...]:
     module = importlib.import_module("async_guard.integrations.graphql")
     while frame is not None and code_of(frame.f_code).edge in (Edge.FIELD, Edge.NONE):
-        found: tuple[str, str] | None = module.read_field_key(frame)
+        found: tuple[Any, ...] | None = module.read_field_key(frame)
         if found is not None:
             return found
         frame = frame.f_back

@@ -22,9 +22,9 @@ def test_attributes_of_a_row_are_left_alone(name, monkeypatch):
     """
     monkeypatch.setattr(Film, name, property(lambda film: pytest.fail("loaded")), raising=False)
 
-    key = read_key(frame_of(Film()), None)
+    key = read_key(frame_of(Film()), None, None)
 
-    assert key == (id(frame_of.__code__), id(Film), id(None), None)
+    assert key == (id(frame_of.__code__), None, None, id(Film))
 
 
 def test_a_row_is_not_asked_whether_it_is_true(monkeypatch):
@@ -33,9 +33,10 @@ def test_a_row_is_not_asked_whether_it_is_true(monkeypatch):
     """
     monkeypatch.setattr(Film, "__len__", lambda film: pytest.fail("counted"), raising=False)
 
-    key = read_key(frame_of(object(), Film()), None)
+    key = read_key(frame_of(object(), Film()), None, None)
 
-    assert key == (id(frame_of.__code__), id(Film), id(None), None)
+    of = id(Film), id(object), id(None), id(None)
+    assert key == (id(frame_of.__code__), None, None, *of)
 
 
 def test_several_content_types_are_no_relation(monkeypatch):

@@ -9,18 +9,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import strawberry
 from django.conf import settings as django_settings
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, get_user
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.db import connections
 from django.db.models import prefetch_related_objects
+from django.shortcuts import get_object_or_404
+from django.template import Context, Template
 from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from async_guard.hit import Hit
+from async_guard.integrations.strawberry import AsyncGuardExtension
 from async_guard.testing import capture_hits
+from tests.testapp.models import Film, Review
 
 
 def hits_of(path: Path, source: str, **names: Any) -> list[Hit]:
@@ -275,3 +281,101 @@ def test_several_prefetches_of_one_line() -> None:
     )
 
     assert [hit.relation for hit in hits] == ["auth.Group.permissions", "auth.Group.user_set"]
+
+
+def told_of(hits: list[Hit]) -> list[tuple[Any, ...]]:
+    return [(h.access, h.relation, h.orm_model, h.orm_alias, h.path, h.fingerprint) for h in hits]
+
+
+def film(**columns: Any) -> Film:
+    return Film(pk=1, director_id=1, strand_id=1, **columns)
+
+
+SHARED: dict[str, tuple[Any, list[Any]]] = {
+    "shortcut": (lambda model: get_object_or_404(model, pk=1), [User, Group]),
+    "rows": (
+        list,
+        [User(pk=1).groups.all(), Permission(pk=1).group_set.all(), Group.objects.all()],
+    ),
+    "rows of one model": (
+        list,
+        [film().reviews.all(), User(pk=1).reviews.all(), Review.objects.filter(stars=1)],
+    ),
+    "slice": (lambda rows: rows[0], [User(pk=1).groups.all(), Permission(pk=1).group_set.all()]),
+    "iterator": (
+        lambda rows: next(rows.iterator()),
+        [User(pk=1).groups.all(), Group.objects.all(), Group.objects.values("pk")],
+    ),
+    "database": (lambda alias: Group.objects.using(alias).get(), ["default", "other"]),
+    "cursor": (lambda alias: connections[alias].cursor(), ["default", "other"]),
+    "manager": (
+        lambda manager: list(manager.all()),
+        [User(pk=1).groups, Permission(pk=1).group_set, User(pk=1).user_permissions],
+    ),
+    "add": (lambda manager: manager.add(1), [User(pk=1).groups, Group(pk=1).permissions]),
+    "attribute": (
+        lambda pair: getattr(*pair),
+        [(film(), "director"), (film(), "strand"), (film(), "restoration")],
+    ),
+    "raw": (lambda model: list(model.objects.raw("SELECT 1")), [User, Group]),
+    "template": (
+        lambda manager: render("{% for row in rows.all %}{% endfor %}", rows=manager),
+        [User(pk=1).groups, Group(pk=1).permissions],
+    ),
+    "template of a string": (
+        lambda text: render(text, film=film()),
+        ["{{ film.director }}", "{{ film.strand.pk }}{{ film.strand }}", "\n{{ film.director }}"],
+    ),
+}
+
+
+def render(text: str, **names: Any) -> str:
+    return Template(text).render(Context(names))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_one_line_for_many(name: str) -> None:
+    """
+    What one line accesses in turn is told as if each had a process of its own.
+    """
+    call, subjects = SHARED[name]
+
+    alone = [hit for each in subjects for hit in swallowed_hits(call, each)]
+
+    assert told_of(swallowed_hits(call, *subjects, *subjects)) == told_of(alone) * 2
+
+
+@strawberry.type(name="Film")
+class ShortFilm:
+    director: str
+
+
+@strawberry.type(name="Film")
+class LongFilm:
+    director: str
+
+
+def test_two_schemas() -> None:
+    """
+    Fields of two schemas that have the same name are told with the classes that define them.
+    """
+
+    def schema_of(row: Any) -> strawberry.Schema:
+        def found() -> Any:
+            return film()
+
+        found.__annotations__["return"] = row
+        query = type("Query", (), {"film": strawberry.field(found)})
+        return strawberry.Schema(strawberry.type(query), extensions=[AsyncGuardExtension])
+
+    async def code() -> None:
+        for schema in [schema_of(ShortFilm), schema_of(LongFilm)]:
+            await schema.execute("{ film { director } }")
+
+    with capture_hits() as hits:
+        asyncio.run(code())
+
+    assert [(hit.function, hit.graphql_field) for hit in hits] == [
+        ("tests.test_problem.ShortFilm.director", "Film.director"),
+        ("tests.test_problem.LongFilm.director", "Film.director"),
+    ]

@@ -11,6 +11,7 @@ import inspect
 import linecache
 import re
 import sys
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from types import FrameType
@@ -268,10 +269,12 @@ def _annotation_line(lines: list[str], class_name: str, name: str) -> int:
     return start or 1
 
 
-def read_field_key(frame: FrameType) -> tuple[str, str] | None:
-    """Return type and name of the field that *frame* works for: less than ``read_field``."""
+def read_field_key(frame: FrameType) -> tuple[Any, ...] | None:
+    """Return schema, type and name of the field that *frame* works for: ``read_field`` in short."""
     info = _info_in(frame.f_locals)
-    return None if info is None else (info.parent_type.name, info.field_name)
+    if info is None:
+        return None
+    return weakref.ref(info.schema), info.parent_type.name, info.field_name
 
 
 # --- a field whose executor is not on the stack: its resolver runs in a worker thread ------------
