@@ -260,8 +260,9 @@ class Courier:
         with self._summary_lock:  # what one thread drained is in the queues when another looks
             self._summary_due = time.monotonic() + self._settings.SUMMARY_INTERVAL_S
             drained = self.limiter.drain()
-            first = self._first.get
-            drained.hits = [told(hit, like=first(hit.fingerprint)) for hit in drained.hits]
+            drained.hits = [
+                told(_of_many(hit), like=self._first.get(hit.fingerprint)) for hit in drained.hits
+            ]
             for outlet in list(self._outlets):
                 outlet.summarise(drained)
 
@@ -323,6 +324,11 @@ def told(hit: Hit, outcome: str | None = None, *, like: Hit | None = None) -> Hi
         docs=advice.docs,
         message=f"{describe(hit)} {advice.sentence}",
     )
+
+
+def _of_many(hit: Hit) -> Hit:
+    """Return *hit* without the names that its sentence would begin with, but for its line's."""
+    return hit.changed(graphql_field=None, view=None)
 
 
 _OF_ONE_HIT = (

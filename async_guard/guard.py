@@ -388,7 +388,7 @@ class Guard:
             outcome: how it ended; None: as its exception does.
             how: keyword arguments of ``Hit`` about the retry.
         """
-        if how and pending.is_full:
+        if how and (pending.is_full or self.wants(pending.operation)):
             pending.hit = pending.hit.changed(**how)
         self._safely(self._pending.release, pending, outcome)
 
@@ -401,6 +401,7 @@ class Guard:
         how: Any,
         *,
         context: contextvars.Context,
+        task: asyncio.Task[Any] | None,
         find_field: Callable[[], FieldOrigin | None],
     ) -> None:
         """
@@ -408,6 +409,7 @@ class Guard:
 
         Args:
             how: keyword arguments of ``Hit`` about the retry.
+            task: that waited for the answer.
             find_field: returns the GraphQL field, if there is one.
         """
         if not self.installed:
@@ -418,13 +420,19 @@ class Guard:
             if not (is_full or self.wants(operation)):
                 self._courier.limiter.count(problem.hit or hit, outcome, times)
                 return
-            names = context.copy().run(lambda: origin_of(find_field()))
-            again = hit.changed(count=times, hit_id=new_hit_id(), **how, **_keys_of(names))
+            names = context.copy().run(lambda: origin_of(find_field(), task))
+            own = {"hit_id": new_hit_id(), "process_pid": os.getpid(), "exception_type": None}
+            again = hit.changed(count=times, **own, **how, **_keys_of(names))
             self._courier.deliver(
                 again, outcome, is_full=is_full, context=context, operation=operation
             )
 
         self._safely(tell)
+
+    def only_counts(self, problem: Problem, operation: Operation | None) -> bool:
+        """Tell whether nobody wants to know more of the next hit than that there was one."""
+        is_full = self._courier.limiter.would_admit(problem.fingerprint)
+        return not (is_full or self.wants(operation))
 
     def wants(self, operation: Operation | None) -> bool:
         """Tell whether somebody wants the hits of *operation* in full although they are counted."""
@@ -479,7 +487,7 @@ class Guard:
     def _tell_load(self, hit: Hit, count: int, context: contextvars.Context) -> None:
         is_full = self._courier.limiter.admit(hit.fingerprint)
         self._courier.deliver(
-            hit.changed(count=count, hit_id=new_hit_id()),
+            hit.changed(count=count, hit_id=new_hit_id(), process_pid=os.getpid()),
             ALLOWED,
             is_full=is_full,
             context=context,

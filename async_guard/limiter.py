@@ -120,6 +120,10 @@ class Limiter(Counts):
                 self.evict(self._logged.popitem(last=False)[0])
             return logged < self._burst
 
+    def would_admit(self, fingerprint: str) -> bool:
+        """Tell what ``admit`` would, and change nothing."""
+        return self._logged.get(fingerprint, 0) < self._burst
+
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         with self._lock:
             super().count(hit, outcome, times)

@@ -138,17 +138,21 @@ def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
     if field is None and operation is not None and operation.graphql is not None:
         module = importlib.import_module(_FIELD_READERS["graphql"])
         execution = operation.graphql
-        field = module.read_root_field(execution) or module.find_field(execution, frame)
+        field = module.find_field(execution, frame) or module.read_root_field(execution, frame)
     names = _names(operation, request, field)
     if not (names.get("operation_type") or request):
         names["task"] = _task_name()
     return Origin(**names), field
 
 
-def origin_of(field: FieldOrigin | None) -> Origin:
+def origin_of(field: FieldOrigin | None, task: asyncio.Task[Any] | None) -> Origin:
     """Say on whose behalf *field* runs, in the context that it runs in but on another stack."""
     operation = current.get()
-    return Origin(**_names(operation, _request_of(operation), field))
+    request = _request_of(operation)
+    names = _names(operation, request, field)
+    if task is not None and not (names.get("operation_type") or request):
+        names["task"] = task.get_name()
+    return Origin(**names)
 
 
 def _names(operation: Operation | None, request: Any, field: FieldOrigin | None) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def field_in(scope: dict[str, Any]) -> FieldOrigin | None:
     return None if info is None else field_of(info)
 
 
+def path_in(scope: dict[str, Any]) -> str | None:
+    """Return the response path of the ``info`` among variables or arguments, indexes folded."""
+    info = _info_in(scope)
+    return None if info is None else _folded(info.path)
+
+
 def field_of_rows(info: Any, type_name: str, field_name: str) -> FieldOrigin:
     """Describe a field of the rows of the list that *info*, a ``GraphQLResolveInfo``, is for."""
     keys = (
@@ -94,10 +100,10 @@ def read_operation(execution: Any) -> dict[str, Any]:
     }
 
 
-def read_root_field(execution: Any) -> FieldOrigin | None:
+def read_root_field(execution: Any, frame: FrameType | None) -> FieldOrigin | None:
     """Describe the one root field of a subscription: no executor stands above its steps."""
     operation = _operation(execution)
-    if operation is None or operation.operation.value != "subscription":
+    if operation is None or operation.operation.value != "subscription" or _is_loader(frame):
         return None
     schema = execution.schema._schema
     root = schema.get_root_type(operation.operation)
@@ -106,6 +112,15 @@ def read_root_field(execution: Any) -> FieldOrigin | None:
     if root is None or node is None:
         return None
     return _with_definition({"path": _key(node)}, schema, root.name, node.name.value)
+
+
+def _is_loader(frame: FrameType | None) -> bool:
+    """Tell whether a ``DataLoader`` calls: it loads for any fields, in a task of its own."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "strawberry.dataloader":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _operation(execution: Any) -> OperationDefinitionNode | None:

@@ -17,14 +17,26 @@ from typing import Any
 
 from graphql import GraphQLObjectType, GraphQLSchema, get_named_type, is_list_type, is_non_null_type
 
-from async_guard.integrations.graphql import field_in
+from async_guard.integrations.graphql import field_in, path_in
 from async_guard.integrations.graphql_ahead import rows_ahead
 from async_guard.origin import FieldOrigin
 from async_guard.retry.policy import NEVER, SAFE, mark_of
-from async_guard.retry.rerun import NOT_RETRIED, Plan, Rerunner, evaluated
+from async_guard.retry.rerun import NOT_RETRIED, Places, Plan, Rerunner, evaluated
 from async_guard.retry.watch import watch
 
 DEFINITION = "strawberry-definition"
+
+
+class FieldPlaces(Places):
+    """Tells by the ``info`` among the arguments."""
+
+    @staticmethod
+    def path(args: Any, kwargs: Any) -> str | None:
+        return path_in({"args": args, "kwargs": kwargs})
+
+    @staticmethod
+    def field(args: Any, kwargs: Any) -> FieldOrigin | None:
+        return field_in({"args": args, "kwargs": kwargs})
 
 
 class Fields:
@@ -88,7 +100,7 @@ class Fields:
         if not definition.is_async:
             return
         for permission in _sync_permissions(definition):
-            plan = Plan(f"{owner.name}.{name}", permission.has_permission, find_field=_field)
+            plan = Plan(f"{owner.name}.{name}", permission.has_permission, places=FieldPlaces)
             attempt = functools.partial(self._rerunner.attempt_call, plan)
             yield permission, "has_permission", attempt
 
@@ -160,11 +172,7 @@ def _plan(
         return None
     resolve = _on_copies(field.resolve) if name == "_entities" else field.resolve
     name = f"{owner.name}.{name}"
-    return Plan(name, resolve, is_list=_is_list(field.type), find_field=_field)
-
-
-def _field(args: Any, kwargs: Any) -> FieldOrigin | None:
-    return field_in({"args": args, "kwargs": kwargs})
+    return Plan(name, resolve, is_list=_is_list(field.type), places=FieldPlaces)
 
 
 def _on_copies(resolve: Callable[..., Any]) -> Callable[..., Any]:

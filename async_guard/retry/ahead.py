@@ -83,6 +83,7 @@ class Ahead:
                 times,
                 how,
                 context=job.context,
+                task=job.task,
                 find_field=partial(find_field, route),
             )
         elif job.is_done:

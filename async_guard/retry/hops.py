@@ -41,6 +41,7 @@ class Job:
         "result",
         "route",
         "since",
+        "task",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Job:
         self.route = route
         """What sent it here without one."""
         self.context = contextvars.copy_context()
+        self.task = asyncio.current_task()
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_done = False
@@ -117,7 +119,7 @@ class Hop:
         self.queries = 0
         self._batching = batching
         self.routed: dict[Any, list[Job]] = {}
-        """The jobs that a route sent here, by route, outcome and operation: told together."""
+        """The jobs that a route sent here, by what they have in common: told together."""
 
     def run(self) -> None:
         """Carry out the jobs, or as many as there is time for. Called in the worker thread."""
@@ -140,7 +142,7 @@ class Hop:
         return {
             "retry_strategy": RERUN,
             "retry_duration_ms": round(took_s * 1000, 3),
-            "retry_hop_size": len(self.jobs),
+            "retry_hop_size": self.done or len(self.jobs),
             "retry_batched": job.batched,
             "retry_queries": self.queries,
         }

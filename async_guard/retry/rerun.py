@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -21,7 +21,7 @@ from django.db.models.manager import BaseManager
 
 from async_guard.guard import guard
 from async_guard.hit import Hit
-from async_guard.origin import FieldOrigin, current
+from async_guard.origin import FieldOrigin, Operation, current
 from async_guard.outcome import HANDLED, RAISED, RETRIED, RETRY_FAILED, RETRY_REFUSED
 from async_guard.pending import PendingHit
 from async_guard.problem import Problem
@@ -33,13 +33,26 @@ from async_guard.retry.watch import watch
 from async_guard.settings import Settings
 
 NOT_RETRIED = object()
-FindField = Callable[[Any, Any], FieldOrigin | None]
+
+
+class Places:
+    """Tells where a function was called from, by the arguments of the call: outside GraphQL not."""
+
+    @staticmethod
+    def path(args: Any, kwargs: Any) -> str | None:
+        """Return the response path, list indexes folded."""
+        return None
+
+    @staticmethod
+    def field(args: Any, kwargs: Any) -> FieldOrigin | None:
+        """Return the GraphQL field."""
+        return None
 
 
 class Plan:
     """One function that may be run again, such as a field's resolver."""
 
-    __slots__ = ("find_field", "is_list", "name", "resolve", "route")
+    __slots__ = ("is_list", "name", "places", "resolve", "route")
 
     def __init__(
         self,
@@ -47,15 +60,14 @@ class Plan:
         resolve: Callable[..., Any],
         *,
         is_list: bool = False,
-        find_field: FindField = lambda args, kwargs: None,
+        places: type[Places] = Places,
     ) -> None:
         self.name = name
         """``Type.field``, or what the function is called."""
         self.resolve = resolve
         self.is_list = is_list
         """What it returns is iterated later, so it is evaluated in the worker."""
-        self.find_field = find_field
-        """Tells the GraphQL field from the arguments of a call."""
+        self.places = places
         self.route: Route | None = None
 
 
@@ -189,14 +201,13 @@ class Rerunner:
             self._given_up(job, hop)
             return
         error, attempt = job.error, job.first
-        failed = isinstance(error, SynchronousOnlyOperation) or is_failure(error)
+        failed = _failed(error)
         if failed and attempt is None:
             attempt = self._first_run(*job.call[1:])
         if attempt is not None and attempt.hits:
             self._tell(attempt, job, hop, failed=failed)
         else:
-            operation = job.context.get(current)
-            hop.routed.setdefault((job.route, failed, operation), []).append(job)
+            _keep(job, hop, failed=failed)
         if failed:
             _answer_as_before(job.future, attempt, error)
         elif isinstance(error, StopIteration):  # a Future takes none
@@ -209,6 +220,8 @@ class Rerunner:
     def _given_up(self, job: Job, hop: Hop) -> None:
         """Nobody waits for the answer any more: tell how the hits of the first run ended."""
         first, took = job.first, time.perf_counter() - job.since
+        if first is None and job.is_done:
+            _keep(job, hop, failed=_failed(job.error))
         for each in first.hits if first is not None else ():
             if job.is_done and job.error is None:
                 guard.release(each, RETRIED, hop.how(job, took))
@@ -227,24 +240,46 @@ class Rerunner:
             guard.release(each, RETRY_FAILED if failed else RETRIED, hop.how(job, took))
 
     def _tell_routed(self, hop: Hop) -> None:
-        """Tell once of all the jobs of an operation that took one route in one hop."""
-        for (route, failed, _), jobs in hop.routed.items():
-            if route is None:
-                continue
-            plan, args, kwargs = jobs[0].call[1:]
+        """Tell once of all the jobs that took one route in one hop, from one place each."""
+        for (route, failed, _, operation), jobs in hop.routed.items():
             took = time.perf_counter() - jobs[0].since
             self._policy.ended(route.problem, took, failed=failed)
             outcome = RETRY_FAILED if failed else RETRIED
-            how = hop.how(jobs[0], took)
-            guard.tell_again(
-                route.problem,
-                route.hit,
-                outcome,
-                len(jobs),
-                how,
-                context=jobs[0].context,
-                find_field=partial(plan.find_field, args, kwargs),
-            )
+            is_counted = guard.only_counts(route.problem, operation)
+            for group in [jobs] if is_counted else _by_place(jobs, operation):
+                plan, args, kwargs = group[0].call[1:]
+                guard.tell_again(
+                    route.problem,
+                    route.hit,
+                    outcome,
+                    len(group),
+                    hop.how(group[0], took),
+                    context=group[0].context,
+                    task=group[0].task,
+                    find_field=partial(plan.places.field, args, kwargs),
+                )
+
+
+def _keep(job: Job, hop: Hop, *, failed: bool) -> None:
+    """Have what a route sent to the worker told when the hop is over."""
+    if job.route is not None:
+        key = job.route, failed, job.batched, job.context.get(current)
+        hop.routed.setdefault(key, []).append(job)
+
+
+def _by_place(jobs: list[Job], operation: Operation | None) -> Iterable[list[Job]]:
+    """Part the jobs by response path; a task of its own is a place."""
+    is_task = operation is None or operation.is_task
+    groups: dict[Any, list[Job]] = {}
+    for job in jobs:
+        plan, args, kwargs = job.call[1:]
+        place = job.task if is_task else plan.places.path(args, kwargs)
+        groups.setdefault(place, []).append(job)
+    return groups.values()
+
+
+def _failed(error: BaseException | None) -> bool:
+    return isinstance(error, SynchronousOnlyOperation) or is_failure(error)
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

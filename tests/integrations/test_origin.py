@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import uuid
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.core.signals import got_request_exception
 from django.test import AsyncClient, RequestFactory, override_settings
 from django.utils.functional import SimpleLazyObject
+from strawberry.dataloader import DataLoader
 from strawberry.extensions import SchemaExtension
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
@@ -367,6 +369,46 @@ async def test_subscription(schema, query, expected, times):
         await in_task(work())
 
     assert origins(hits) == [expected] * times
+
+
+async def test_loader_below_a_subscription():
+    """
+    A loader that a subscription's fields share belongs to none of them, so none is named.
+    """
+
+    async def load(keys):
+        return [film.director.name async for film in models.Film.objects.filter(pk__in=keys)]
+
+    @strawberry.type
+    class Row:
+        pk: int
+
+        @strawberry.field
+        async def director(self, info: strawberry.Info) -> str:
+            return await info.context.load(self.pk)
+
+    @strawberry.type
+    class Query:
+        ok: bool = True
+
+    @strawberry.type
+    class Subscription:
+        @strawberry.subscription
+        async def rows(self) -> AsyncGenerator[Row, None]:
+            yield Row(pk=(await models.Film.objects.afirst()).pk)
+
+    schema = strawberry.Schema(Query, subscription=Subscription, extensions=[AsyncGuardExtension])
+
+    async def work():
+        loader = DataLoader(load)
+        query = "subscription New { rows { director } }"
+        stream = await schema.subscribe(query, context_value=loader)
+        return [each async for each in stream]
+
+    with capture_hits() as hits:
+        await in_task(work())
+
+    assert origins(hits) == [{"operation": "New", "type": "subscription"}]
 
 
 async def test_two_streams_in_one_task(schema):

@@ -45,6 +45,8 @@ async def test_names_no_operation(tmp_path, more):
         assert async_guard.flush()
 
     hit, summary = read_events(path)
+    assert hit["message"].startswith("Film.directorName read Film.director while")
+    assert summary["message"].startswith("Film.director_name read Film.director while")
     assert sorted(hit.keys() - summary.keys()) == [
         "async_guard.frames",
         "async_guard.graphql.field",

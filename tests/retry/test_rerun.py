@@ -2,10 +2,12 @@
 
 import asyncio
 import contextvars
+import threading
 from collections import Counter
 
 import pytest
 import strawberry
+import structlog
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.exceptions import SynchronousOnlyOperation
@@ -728,3 +730,84 @@ async def test_learned_hits_are_exposed(film, mode):
                 )
                 for each in listed
             ] == [("Q", "films[].directorName", "retried", 1)]
+
+
+async def test_learned_hits_of_two_places(film):
+    """
+    A field that an operation selects in two places is told for each of them.
+    """
+    await sync_to_async(two_films)()
+    text = "{ rows: films { who: directorName } films { directorName director { name } } }"
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_BATCHING": False})
+    with changed, retrying("rerun"):
+        await schema.execute("{ films { directorName } }")
+        with capture_hits() as hits:
+            await schema.execute(text)
+
+    names = [hit for hit in hits if hit.graphql_field == "FilmType.directorName"]
+    retried = {hit.graphql_path: hit.count for hit in names if hit.outcome == "retried"}
+    assert retried == {"rows[].who": 3, "films[].directorName": 3}
+
+
+async def test_learned_hits_outside_of_graphql(film):
+    """
+    Each task that a learned call was carried out for is named, with its own request.
+    """
+    alone = guarded(lambda row: row.director.name)
+
+    async def serve(number):
+        structlog.contextvars.bind_contextvars(request_id=f"r{number}")
+        return await alone(await Film.objects.aget())
+
+    with retrying("rerun"):
+        await serve(0)
+        with capture_hits() as hits:
+            tasks = [asyncio.create_task(serve(number), name=f"task {number}") for number in (1, 2)]
+            assert await asyncio.gather(*tasks) == ["Tarkovsky", "Tarkovsky"]
+
+    keys = [(h.task, h.request_id, h.count, h.outcome, h.exception_type) for h in hits]
+    assert sorted(keys) == [
+        ("task 1", "r1", 1, "retried", None),
+        ("task 2", "r2", 1, "retried", None),
+    ]
+
+
+async def test_learned_hit_of_a_cancelled_task(film):
+    """
+    A learned call that was carried out is told although nobody waits for it any more.
+    """
+    began, goes_on = threading.Event(), threading.Event()
+
+    @guarded
+    def slow(row):
+        name = row.director.name
+        began.set()
+        goes_on.wait(5)
+        return name
+
+    with retrying("rerun"):
+        goes_on.set()
+        await slow(await Film.objects.aget())
+        goes_on.clear(), began.clear()
+        with capture_hits() as hits:
+            task = asyncio.create_task(slow(await Film.objects.aget()))
+            await asyncio.to_thread(began.wait, 5)
+            task.cancel()
+            goes_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.1)
+
+    assert [(hit.outcome, hit.count) for hit in hits] == [("retried", 1)]
+
+
+async def test_what_is_captured_tells_its_retry(film):
+    """
+    ``capture_hits()`` sees how a call was retried, however often that was logged before.
+    """
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_ROUTE_S": 0})
+    with changed, retrying("rerun"):
+        for _ in range(10):
+            with capture_hits() as hits:
+                await schema.execute("{ films { directorName } }")
+            assert [(hit.retry_strategy, hit.retry_hop_size) for hit in hits] == [("rerun", 1)]
