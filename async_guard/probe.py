@@ -60,7 +60,7 @@ class Listener(Protocol):
         """An async-unsafe call is about to block the loop, as the project allows."""
 
     def loaded(self, queryset: Any) -> None:
-        """Rows were fetched on behalf of an instance, in a thread without a running loop."""
+        """Rows were fetched, maybe on behalf of an instance, in a thread without a running loop."""
 
 
 def found(owner: Any, name: str) -> Any:
@@ -141,6 +141,15 @@ class _Os:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
+
+
+def _generic_models() -> Iterator[type]:
+    """Yield the models with generic foreign keys: their querysets don't tell whose rows it is."""
+    from django.apps import apps
+
+    for model in apps.get_models():
+        if any(hasattr(field, "ct_field") for field in model._meta.private_fields):
+            yield model
 
 
 class Probe:
@@ -233,12 +242,13 @@ class Probe:
         return __call__
 
     def _watch_loads(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        listener = self._listener
+        listener, generic = self._listener, frozenset(_generic_models())
 
         @functools.wraps(original)
         def __iter__(iterable: Any) -> Any:
             queryset = iterable.queryset
-            if queryset._hints and self.installed and _get_running_loop() is None:
+            is_relation = queryset._hints or queryset.model in generic
+            if is_relation and self.installed and _get_running_loop() is None:
                 listener.loaded(queryset)
             return original(iterable)
 
