@@ -198,6 +198,8 @@ def _answered(error: BaseException, is_shown: bool, operation: Operation) -> str
         return RAISED
     if operation.graphql is None or not has_surfaced(error.__traceback__):
         return None
+    if operation.is_in_parts():  # what a later part answers with is not seen
+        return RAISED
     return _dropped(operation.errors)
 
 
