@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -136,8 +137,7 @@ def read_origin(frame: FrameType | None) -> tuple[Origin, FieldOrigin | None]:
     operation = current.get()
     field, request = _from_stack(frame, _request_of(operation))
     if field is None and operation is not None and operation.graphql is not None:
-        module = importlib.import_module(_FIELD_READERS["graphql"])
-        execution = operation.graphql
+        module, execution = graphql_reader(), operation.graphql
         field = module.find_field(execution, frame) or module.read_root_field(execution, frame)
     names = _names(operation, request, field)
     if not (names.get("operation_type") or request):
@@ -158,8 +158,7 @@ def origin_of(field: FieldOrigin | None, task: asyncio.Task[Any] | None) -> Orig
 def _names(operation: Operation | None, request: Any, field: FieldOrigin | None) -> dict[str, Any]:
     names: dict[str, Any] = {}
     if operation is not None and operation.graphql is not None:
-        module = importlib.import_module(_FIELD_READERS["graphql"])
-        names |= module.read_operation(operation.graphql)
+        names |= graphql_reader().read_operation(operation.graphql)
     if field is not None:
         names |= field.names
     return names | _request_names(request) | _context_names()
@@ -173,13 +172,14 @@ def _request_of(operation: Operation | None) -> Any:
 
 def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | None, Any]:
     """Return the innermost field, and the request, which may be known already."""
-    codes, field, is_known = known_codes(), None, request is not None
+    codes, view = known_codes(), Edge.VIEW
+    field, is_known = None, request is not None
     while frame is not None and not (is_known and field is not None):
         code = frame.f_code
         known = codes.get(id(code)) or code_of(code)
-        if field is None and known.package in _FIELD_READERS:
-            field = _read_field(known.package, frame)
-        elif known.edge is Edge.VIEW and not is_known:
+        if field is None and known.package in _GRAPHQL:
+            field = graphql_reader().read_field(frame)
+        elif known.edge is view and not is_known:
             request = frame.f_locals.get("request")
             if hasattr(request, "method"):
                 break
@@ -187,26 +187,20 @@ def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | No
     return field, request
 
 
-_FIELD_READERS = {
-    "graphql": "async_guard.integrations.graphql",
-    "strawberry": "async_guard.integrations.graphql",
-    "strawberry_django": "async_guard.integrations.graphql",
-}
+_GRAPHQL = ("graphql", "strawberry", "strawberry_django")
 
 
 def learn_libraries() -> None:
     """Import what reads the frames of the libraries that are in use: a hit should not wait."""
-    for package, module in _FIELD_READERS.items():
-        if package in sys.modules:
-            with suppress(ImportError):  # it is just being imported
-                importlib.import_module(module)
+    if any(package in sys.modules for package in _GRAPHQL):
+        with suppress(ImportError):  # it is just being imported
+            graphql_reader()
 
 
-def _read_field(package: str | None, frame: FrameType) -> FieldOrigin | None:
-    """Ask the integration; it is only imported where its library already is."""
-    module = importlib.import_module(_FIELD_READERS[package or ""])
-    found: FieldOrigin | None = module.read_field(frame)
-    return found
+@cache
+def graphql_reader() -> Any:
+    """Return the integration, which is only imported where its library already is."""
+    return importlib.import_module("async_guard.integrations.graphql")
 
 
 def _request_in_context(execution: Any) -> Any:

@@ -9,7 +9,6 @@ the view stands for it.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from async_guard.callsite import (
 )
 from async_guard.expression import PLACEHOLDER, normalised
 from async_guard.hit import ASYNC_TO_SYNC, TRANSACTION_ACROSS_AWAIT, Hit
+from async_guard.origin import graphql_reader
 
 FINGERPRINT_VERSION = 1
 _LITERAL = re.compile(r"""("[^"]*"|'[^']*'|\b\d+(\.\d+)?\b)""")
@@ -118,7 +118,7 @@ def _place(edge: FrameType, kind: Edge) -> tuple[Any, ...]:
 
 
 def _field_key(frame: FrameType | None) -> tuple[Any, ...]:
-    module = importlib.import_module("async_guard.integrations.graphql")
+    module = graphql_reader()
     while frame is not None and code_of(frame.f_code).edge in (Edge.FIELD, Edge.NONE):
         found: tuple[Any, ...] | None = module.read_field_key(frame)
         if found is not None:
@@ -214,7 +214,7 @@ def _jinja_site(frame: FrameType) -> CallSite | None:
 
 
 def _field_site(frame: FrameType | None) -> CallSite | None:
-    module = importlib.import_module("async_guard.integrations.graphql")
+    module = graphql_reader()
     while frame is not None:
         field = module.read_field(frame)
         if field is not None:
