@@ -52,18 +52,21 @@ class Counts:
 
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         """Count *hit*, which is not logged in full, for the next summary."""
-        key = hit.fingerprint, outcome
         with self._lock:
-            if key not in self._counts and len(self._counts) >= self._most:
-                self._lost.unnamed += times
-            else:
-                self._counts.setdefault(key, (hit, [0]))[1][0] += times
+            self._add(hit, outcome, times)
+
+    def _add(self, hit: Hit, outcome: str, times: int) -> None:
+        key = hit.fingerprint, outcome
+        if key not in self._counts and len(self._counts) >= self._most:
+            self._lost.unnamed += times
+        else:
+            self._counts.setdefault(key, (hit, [0]))[1][0] += times
 
     def drop(self, hit: Hit, outcome: str) -> None:
         """Count what a full queue refused."""
         with self._lock:
             self._lost.dropped += 1
-        Counts.count(self, hit, outcome, hit.count)
+            self._add(hit, outcome, hit.count)
 
     def evict(self, fingerprint: str) -> None:
         """Count a fingerprint that is forgotten."""
@@ -126,10 +129,14 @@ class Limiter(Counts):
 
     def count(self, hit: Hit, outcome: str, times: int = 1) -> None:
         with self._lock:
-            super().count(hit, outcome, times)
-            self.total(outcome, times)
+            self._add(hit, outcome, times)
+            self._total(outcome, times)
 
     def total(self, outcome: str, times: int = 1) -> None:
         """Count in the totals a hit that is logged in full."""
-        with self._lock:  # nothing is called between load and store: no finaliser comes in there
-            self._totals.setdefault(outcome, [0])[0] += times
+        with self._lock:
+            self._total(outcome, times)
+
+    def _total(self, outcome: str, times: int) -> None:
+        # nothing is called between load and store: no finaliser comes in there
+        self._totals.setdefault(outcome, [0])[0] += times
