@@ -24,6 +24,8 @@ TIME_KEYS = (
 )
 _NAME = re.compile(r"async_guard\.[a-z_]+")
 _SENTENCE = re.compile(r"(async_guard\.(?:hit|summary)): ")
+NAMED = re.compile(r"async_guard\.(?:hit|summary)(?![\w.])")
+"""How a line for people names an event, whoever wrote it."""
 _KEY = f"{OURS}."
 _ANY_VALUE = {
     "stringValue",
@@ -131,7 +133,7 @@ def _name_of_unnamed(keys: dict[str, Any]) -> str:
 
 
 def _may_hold_event(text: str) -> bool:
-    return "{" in text or _SENTENCE.match(text) is not None
+    return "{" in text or NAMED.search(text) is not None
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from async_guard.logs.filters import Filters
 from async_guard.logs.rows import columns, dumped, read_rows
 from async_guard.logs.sources import STDIN, Source
 
-FORMAT = 1
+FORMAT = 2
 """Of the tables; another one makes old caches unknown."""
 
 
@@ -137,4 +137,6 @@ def _accounts_in(connection: Any, path: str) -> Accounts:
     ).fetchall()
     found = json.loads(rows[0][0])
     found["first_lost"] = [Loss(*loss) for loss in found["first_lost"]]
+    if found.get("first_unread"):
+        found["first_unread"] = Loss(*found["first_unread"])
     return Accounts(**found)

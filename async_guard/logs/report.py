@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from async_guard.logs.reading import Result
 from async_guard.logs.repository import Repository
 from async_guard.logs.tally import Tally
 
+_DID = re.compile(r"\S+ (.+?) while the event loop runs")
 _WORST_FIRST = ("error", "warning", "info")
 
 
@@ -55,6 +57,8 @@ class Problem:
         hit = self.hit
         if hit.relation:
             return hit.relation
+        if hit.orm_model is None and (said := _DID.match(hit.message)):
+            return said[1]
         model = hit.orm_model or hit.access.replace("_", " ")
         return f"{model} ({hit.orm_operation})" if hit.orm_operation else model
 
@@ -204,6 +208,13 @@ def summed_up(accounts: Accounts) -> list[str]:
     if accounts.cut:
         lines.append(
             f"{_number(accounts.cut, 'line')} cut too early to tell whether they were ours."
+        )
+    if accounts.unread and accounts.first_unread:
+        first = accounts.first_unread
+        lines.append(
+            f"{_number(accounts.unread, 'line')} written for people, with the name of an event but "
+            f"not its keys (the first: {first.file}, byte {first.offset}): to have them counted, "
+            "set ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
         )
     if accounts.unnamed:
         lines.append(
