@@ -74,6 +74,10 @@ def found(owner: Any, name: str) -> Any:
     return MISSING
 
 
+active: list[Seam] = []
+"""What is patched now, by whichever part of the package."""
+
+
 @contextmanager
 def patched(seam: Seam) -> Iterator[None]:
     """
@@ -93,9 +97,11 @@ def patched(seam: Seam) -> Iterator[None]:
         original = None
     replacement = wrap(original)
     setattr(owner, name, replacement)
+    active.append(seam)
     try:
         yield
     finally:
+        active.remove(seam)
         if vars(owner).get(name) is not replacement:  # patched on top: restoring would undo that
             warnings.warn(f"{name} was patched after async_guard", RuntimeWarning, stacklevel=3)
         elif own is MISSING:
