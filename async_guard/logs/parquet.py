@@ -11,6 +11,7 @@ import glob
 import importlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from async_guard.logs.sources import STDIN, Source
 
 FORMAT = 2
 """Of the tables; another one makes old caches unknown."""
+_CACHE = re.compile(r"\.(?P<log>.+)\.\d+-\d+\.async-guard-\d+\.parquet", re.S)
 
 
 def load_duckdb() -> Any:
@@ -86,6 +88,7 @@ def cached_tables(
     Args:
         folder: where the tables of sources go beside which nothing can be written.
     """
+    _remove_orphans(sources)
     paths, accounts = [], Accounts()
     for number, source in enumerate(sources):
         path = _cache_path(source)
@@ -97,6 +100,17 @@ def cached_tables(
             accounts.add(_made(connection, source, path))
         paths.append(path)
     return paths, accounts
+
+
+def _remove_orphans(sources: Sequence[Source]) -> None:
+    """Remove the tables of logs that are gone, rotated away perhaps, from the sources' folders."""
+    files = [os.path.abspath(source.path) for source in sources if source.path != STDIN]
+    for folder in {os.path.dirname(file) for file in files}:
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                match = _CACHE.fullmatch(name)
+                if match and not os.path.lexists(os.path.join(folder, match["log"])):
+                    os.unlink(os.path.join(folder, name))
 
 
 def _cache_path(source: Source) -> str | None:

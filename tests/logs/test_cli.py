@@ -420,6 +420,60 @@ def test_sql(log, capsys):
     assert out.startswith("fingerprint       hits\n")
 
 
+@pytest.fixture
+def orphans(log) -> list[Path]:
+    """Return tables of two logs that are gone, beside files that only look like some."""
+    names = [".app.log.1.20-30.async-guard-1.parquet", ".a b.log.0-7.async-guard-2.parquet"]
+    others = [
+        ".mine.parquet",
+        "app.log.1.20-30.async-guard-1.parquet",
+        ".app.log.1.20-x.async-guard-1.parquet",
+        ".app.log.1.20-30.async-guard-1.parquet.bak",
+        f".{os.path.basename(log)}.1-1.async-guard-0.parquet",
+    ]
+    paths = [Path(log).parent / name for name in [*names, *others]]
+    for path in paths:
+        path.write_text("")
+    return paths[: len(names)]
+
+
+def test_sql_removes_the_caches_of_logs_that_are_gone(log, orphans, capsys):
+    """
+    A table whose log was rotated away is removed, and no file that may be somebody else's.
+    """
+    pytest.importorskip("duckdb")
+    assert run("sql", "select 1", log, capsys=capsys)[0] == 0  # and the old table of this log
+    before = set(os.listdir(Path(log).parent))
+    orphans[0].write_text("")
+
+    assert run("sql", "select 1", log, capsys=capsys)[0] == 0
+
+    left = set(os.listdir(Path(log).parent))
+    assert left == before
+    assert {path.name for path in orphans}.isdisjoint(left)
+    assert {".mine.parquet", ".app.log.1.20-30.async-guard-1.parquet.bak"} < left
+
+
+def test_sql_where_caches_cannot_be_removed(log, orphans, capsys, monkeypatch):
+    """
+    Where that is not permitted they stay, and the answer is as ever.
+    """
+    pytest.importorskip("duckdb")
+    unlink = os.unlink
+
+    def refuse(path, *more, **options):
+        if os.fspath(path) in map(str, orphans):
+            raise PermissionError(path)
+        unlink(path, *more, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+
+    status, out, _ = run("sql", "select count(*) as n from hits", log, capsys=capsys)
+
+    assert (status, out) == (0, "n\n4\n")
+    assert all(path.exists() for path in orphans)
+
+
 class Following:
     """``follow`` as a process, and what it has said so far."""
 
