@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 
+from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters, point_in_time
 from async_guard.logs.progress import progress_bar
 from async_guard.logs.reading import Result, read
-from async_guard.logs.sources import find_sources, total_size
+from async_guard.logs.sources import Source, find_sources, total_size
 
 PATTERNS = {
     "kind": ("KIND", "sync_orm, n_plus_one, …"),
@@ -68,6 +71,33 @@ def filters_of(options: argparse.Namespace) -> Filters:
     )
 
 
+def sources_of(options: argparse.Namespace) -> list[Source]:
+    """
+    Return the logs that the command line names.
+
+    Raises:
+        CommandFailed: a path is not there, or the result would be written over a log.
+    """
+    sources = find_sources(options.paths)
+    if output := getattr(options, "output", None):
+        _spare(output, sources)
+    return sources
+
+
+_NO_LOG = (".html", ".htm", ".md", ".sarif", ".parquet")
+"""A result that lies among the logs may be made anew."""
+
+
+def _spare(output: str, sources: Sequence[Source]) -> None:
+    if not os.path.isfile(output) or output.lower().endswith(_NO_LOG):
+        return
+    for source in sources:
+        if os.path.isfile(source.path) and os.path.samefile(source.path, output):
+            raise CommandFailed(
+                f"{output} is one of the logs that are read: name another file with -o."
+            )
+
+
 def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:
     """
     Read what the command line names.
@@ -75,7 +105,7 @@ def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:
     Raises:
         CommandFailed: a path is not there, or cannot be read.
     """
-    sources = find_sources(options.paths)
+    sources = sources_of(options)
     with progress_bar(total_size(sources)) as progress:
         return read(
             sources,

@@ -127,6 +127,61 @@ def test_wrong_use(log, tmp_path, capsys, arguments):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "{log}"],
+        ["report", "{log}", "--format", "json"],
+        ["report", "{folder}"],
+        ["report", "{log}", "--dask", "tcp://127.0.0.1:1"],
+        ["export", "--to", "jsonl", "{log}"],
+        ["export", "--to", "parquet", "{log}"],
+        ["baseline", "write", "{log}"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("name", ["app.log", "link"])
+def test_a_log_is_never_written_over(log, tmp_path, capsys, arguments, name):
+    """
+    A result that would take the place of a log is refused, and the log stays as it is.
+    """
+    before = Path(log).read_bytes()
+    (tmp_path / "link").symlink_to(log)
+    output = str(tmp_path / name)
+    given = [each.format(log=log, folder=tmp_path) for each in arguments]
+
+    status, out, err = run(*given, "-o", output, capsys=capsys)
+
+    assert (status, out, Path(log).read_bytes()) == (2, "", before)
+    if arguments[0] != "baseline":  # which says that it is no baseline
+        said = "is one of the logs that are read: name another file with -o."
+        assert err == f"async-guard: {output} {said}\n"
+
+
+def test_a_report_among_the_logs(log, tmp_path, capsys):
+    """
+    A report that lies in the folder of the logs is made anew.
+    """
+    output = str(tmp_path / "report.html")
+
+    assert run("report", str(tmp_path), "-o", output, capsys=capsys)[0] == 0
+    assert run("report", str(tmp_path), "-o", output, capsys=capsys) == (0, "", "")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', "import os\n"])
+def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
+    """
+    What is no baseline, or a damaged one, is left as it is.
+    """
+    path = tmp_path / "known.json"
+    path.write_text(text)
+
+    status, out, err = run("baseline", "write", log, "-o", str(path), capsys=capsys)
+
+    assert (status, out, path.read_text()) == (2, "", text)
+    assert err.endswith(" Remove it, or name another file with -o.\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["nope"], ["report"], ["report", "x", "--format", "y"]])
 def test_usage(capsys, arguments):
     """
