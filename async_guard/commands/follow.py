@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, out: TextIO) -> int:
     lines = _lines(options.lines)
-    known = set(load_baseline(options.baseline).known) if options.baseline else set()
+    known: set[str] = set()
+    if options.baseline is not None:
+        known |= set(load_baseline(options.baseline).known)
     follower = Follower(filters_of(options), known, out)
     tails = [Tail(path, lines) for path in _paths(options.paths)]
     before = signal.signal(signal.SIGTERM, _stop)

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     if options.fail_on == NEW and not options.baseline:
         raise CommandFailed("--fail-on new needs --baseline FILE.")
     filters = filters_of(options)
-    baseline = load_baseline(options.baseline) if options.baseline else None
+    baseline = load_baseline(options.baseline) if options.baseline is not None else None
     checkout = checkout_of(options.root)
     report = make_report(_read(options, filters), filters, baseline, propose=checkout.propose)
     report.patch_note, report.repository = checkout.note, checkout.repository

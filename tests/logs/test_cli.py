@@ -168,6 +168,52 @@ def test_a_report_among_the_logs(log, tmp_path, capsys):
     assert run("report", str(tmp_path), "-o", output, capsys=capsys) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe{",
+        b"[" * 100_000,
+        b'{"version": %s}' % (b"1" * 5000),
+        b'{"version": 1, "d2be947801a8627b": "x", <<<<<<< HEAD',
+        b'{"version": 1, "d2be947801a8627b": {"count": 1}}',
+        b'{"version": 1, "d2be947801a8627b": null}',
+    ],
+    ids=range(7),
+)
+def test_damaged_baseline(log, tmp_path, capsys, data):
+    """
+    A baseline that cannot be understood is named, in one sentence.
+    """
+    path = tmp_path / "known.json"
+    path.write_bytes(data)
+
+    status, out, err = run("report", log, "--baseline", str(path), capsys=capsys)
+
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"async-guard: The baseline {path} is ")
+
+
+def test_baseline_that_cannot_be_printed(log, tmp_path, capsys):
+    """
+    Half a surrogate pair in a baseline ends no report.
+    """
+    path = tmp_path / "known.json"
+    path.write_text('{"version": 1, "abc\\ud800": "x"}')
+
+    status, out, _ = run("report", log, "--baseline", str(path), capsys=capsys)
+
+    assert (status, "  abc?  x\n" in out) == (0, True)
+
+
+def test_baseline_without_a_name(log, capsys):
+    """
+    An empty name, of a variable that is not set perhaps, is not taken for none.
+    """
+    assert run("report", log, "--baseline", "", capsys=capsys)[0] == 2
+    assert run("follow", log, "--baseline", "", capsys=capsys)[0] == 2
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', "import os\n"])
 def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
     """
