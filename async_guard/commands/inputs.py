@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 from collections.abc import Sequence
 
+from async_guard.hit import LEVELS
+from async_guard.logs.events import UNKNOWN
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters, point_in_time
 from async_guard.logs.progress import progress_bar
@@ -21,6 +24,16 @@ PATTERNS = {
     "service": ("NAME", "service.name"),
     "version": ("VERSION", "service.version"),
 }
+KNOWN = {
+    "kind": (
+        *("sync_orm", "blocking_orm", "async_to_sync_in_loop", "n_plus_one"),
+        *("unawaited_coroutine", "async_protocol", "blocking_call", "stray_connection"),
+        "transaction_across_await",
+    ),
+    "outcome": (*LEVELS, UNKNOWN),
+    "owner": ("app", "dependency", "framework"),
+}
+"""The closed lists of the schema: a pattern that fits none is misspelt."""
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +44,11 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
         help="log file, directory or glob, compressed or not; - is standard input",
     )
     parser.add_argument(
-        "--processes", type=_natural, default=0, metavar="N", help="default: as many as it pays"
+        "--processes",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="read with N processes at most; default: as many as it pays",
     )
     parser.add_argument(
         "--unique", action="store_true", help="count a hit that was shipped twice only once"
@@ -57,15 +74,29 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _natural(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 
 
 def filters_of(options: argparse.Namespace) -> Filters:
+    """
+    Return what the command line asks for.
+
+    Raises:
+        CommandFailed: it is no time, or nothing can fit.
+    """
+    since = point_in_time(options.since) if options.since is not None else None
+    until = point_in_time(options.until) if options.until is not None else None
+    if since is not None and until is not None and since >= until:
+        raise CommandFailed(f"--since {options.since} is not before --until {options.until}.")
+    for name, known in KNOWN.items():
+        for pattern in getattr(options, f"only_{name}"):
+            if not fnmatch.filter(known, pattern):
+                raise CommandFailed(f"--{name} {pattern} fits none of {', '.join(known)}.")
     return Filters(
-        since=point_in_time(options.since) if options.since else None,
-        until=point_in_time(options.until) if options.until else None,
+        since=since,
+        until=until,
         min_count=options.min_count,
         **{name: tuple(getattr(options, f"only_{name}")) for name in PATTERNS},
     )

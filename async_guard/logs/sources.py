@@ -40,6 +40,8 @@ def find_sources(paths: Sequence[str]) -> list[Source]:
     """
     found: dict[object, Source] = {}
     for path in paths:
+        if not path or "\0" in path:
+            raise CommandFailed(f"{path!r} is no PATH: name a log file, a directory or a glob.")
         files = list(_files(path))
         if not files:
             raise CommandFailed(f"There is no log at {path}.")

@@ -16,7 +16,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from async_guard import cli
+from async_guard.commands.inputs import KNOWN
 from tests.counted import counted
+from tests.delivery.process import SCHEMA
 from tests.logs.making import FOREIGN, event, line, summary
 
 NO_SETTINGS = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
@@ -102,17 +104,31 @@ def test_management_command(log):
         ["report", "{log}", "--baseline", "/nope"],
         ["report", "{log}", "--baseline", "{log}"],
         ["report", "{log}", "-o", "/nope/x.html"],
+        ["report", "{log}", "--since", ""],
+        ["report", "{log}", "--since", "0001-01-01"],
+        ["report", "{log}", "--since", "2026-02-01", "--until", "2026-01-01"],
+        ["report", "{log}", "--kind", "sync"],
+        ["report", "{log}", "--outcome", "swalowed"],
+        ["report", "{log}", "--owner", "me"],
+        ["report", ""],
+        ["report", "a\0b"],
         ["explain", "ffff", "{log}"],
         ["explain", "0000", "{log}"],
+        ["explain", "", "{log}"],
         ["follow", "{folder}"],
         ["follow", "{log}", "-n", "x"],
+        ["follow", "{log}", "-n", "²"],
+        ["follow", ""],
+        ["follow", "a\0b"],
         ["export", "--to", "parquet", "{log}"],
         ["export", "--to", "jsonl", "-o", "/nope/x", "{log}"],
         ["sql", "selec", "{log}"],
+        ["sql", "", "{log}"],
+        ["sql", "-- nothing", "{log}"],
         ["sql", "select nothing from hits", "{log}"],
         ["baseline", "write", "-o", "/nope/x", "{log}"],
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments).replace("\0", "NUL"),
 )
 def test_wrong_use(log, tmp_path, capsys, arguments):
     """
@@ -228,7 +244,29 @@ def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
     assert err.endswith(" Remove it, or name another file with -o.\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["nope"], ["report"], ["report", "x", "--format", "y"]])
+def test_filters_know_the_schema():
+    """
+    What a filter takes for misspelt is what the schema has not.
+    """
+    keys = json.loads(SCHEMA.read_text("utf-8"))["properties"]
+
+    assert {name: set(known) - {"unknown"} for name, known in KNOWN.items()} == {
+        name: set(keys[f"async_guard.{name}"]["enum"]) for name in KNOWN
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["report"],
+        ["report", "x", "--format", "y"],
+        ["report", "x", "--min-count", "²"],
+        ["report", "x", "--processes", "9" * 5000],
+        *(["follow", "x", "--interval", each] for each in ("nan", "0", "-1", "inf", "soon")),
+    ],
+)
 def test_usage(capsys, arguments):
     """
     What argparse refuses is status 2, too.
