@@ -10,7 +10,7 @@ from typing import TextIO
 from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
 from async_guard.logs.baseline import DEFAULT_PATH, Baseline, load_baseline, save_baseline
 from async_guard.logs.failures import CommandFailed
-from async_guard.logs.report import make_report, summed_up
+from async_guard.logs.report import make_report, numbered, summed_up
 
 HELP = "Keep the fingerprints of the problems that are known."
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         for problem in report.problems
     }
     save_baseline(options.output, Baseline(known))
-    out.write(f"{options.output}: {len(known):,} problems.\n")
+    out.write(f"{options.output}: {numbered(len(known), 'problem')}.\n")
     if not report.accounts.is_whole:
         print("\n".join(summed_up(report.accounts)), file=sys.stderr)
     return 0

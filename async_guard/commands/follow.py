@@ -6,6 +6,7 @@ import argparse
 import glob
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         known |= set(load_baseline(options.baseline).known)
     follower = Follower(filters_of(options), known, out)
     tails = [Tail(path, lines) for path in _paths(options.paths)]
+    for path in (tail.path for tail in tails if not os.path.exists(tail.path)):
+        print(f"{path} is not there yet: waiting for it.", file=sys.stderr)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         _follow(tails, follower, options.interval)

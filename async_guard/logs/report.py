@@ -201,34 +201,34 @@ def with_arguments(before: str, after: str) -> str:
 def summed_up(accounts: Accounts) -> list[str]:
     """Say in sentences what became of the input."""
     lines = [
-        f"{_number(accounts.lines, 'line')} read in {_number(accounts.files, 'file')}: "
+        f"{numbered(accounts.lines, 'line')} read in {numbered(accounts.files, 'file')}: "
         f"{accounts.ours:,} ours, {accounts.foreign:,} foreign; "
-        f"{_number(accounts.recovered, 'event')} recovered, {accounts.lost:,} lost."
+        f"{numbered(accounts.recovered, 'event')} recovered, {accounts.lost:,} lost."
     ]
     if accounts.cut:
         lines.append(
-            f"{_number(accounts.cut, 'line')} cut too early to tell whether they were ours."
+            f"{numbered(accounts.cut, 'line')} cut too early to tell whether they were ours."
         )
     if accounts.unread and accounts.first_unread:
         first = accounts.first_unread
         lines.append(
-            f"{_number(accounts.unread, 'line')} written for people, with the name of an event but "
-            f"not its keys (the first: {first.file}, byte {first.offset}): to have them counted, "
-            "set ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
+            f"{numbered(accounts.unread, 'line')} written for people, with the name of an event "
+            f"but not its keys (the first: {first.file}, byte {first.offset}): to have them "
+            "counted, set ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
         )
     if accounts.unnamed:
         lines.append(
-            f"{_number(accounts.unnamed, 'hit')} without a fingerprint: the guard had no room "
+            f"{numbered(accounts.unnamed, 'hit')} without a fingerprint: the guard had no room "
             "for more (MAX_FINGERPRINTS)."
         )
     if accounts.newer:
         lines.append(
-            f"{_number(accounts.newer, 'event')} of a newer version than this reader: upgrade it."
+            f"{numbered(accounts.newer, 'event')} of a newer version than this reader: upgrade it."
         )
     if accounts.undated:
-        lines.append(f"{_number(accounts.undated, 'event')} left out: they say no time.")
+        lines.append(f"{numbered(accounts.undated, 'event')} left out: they say no time.")
     if accounts.repeated:
-        lines.append(f"{_number(accounts.repeated, 'hit')} left out: their id was read before.")
+        lines.append(f"{numbered(accounts.repeated, 'hit')} left out: their id was read before.")
     lines += [
         f"lost: {loss.file}, byte {loss.offset}: {loss.reason}" for loss in accounts.first_lost
     ]
@@ -240,14 +240,15 @@ def compared(report: Report) -> list[str]:
     """Say in sentences how the problems differ from the baseline."""
     if not report.has_baseline:
         return []
-    lines = [f"{_number(len(report.new), 'new problem')} against the baseline."]
+    lines = [f"{numbered(len(report.new), 'new problem')} against the baseline."]
     if report.gone:
-        lines.append(f"{_number(len(report.gone), 'problem')} of it no longer in the log:")
+        lines.append(f"{numbered(len(report.gone), 'problem')} of it no longer in the log:")
         lines += [f"  {key}  {what}" for key, what in sorted(report.gone.items())]
     return lines
 
 
-def _number(count: int, what: str) -> str:
+def numbered(count: int, what: str) -> str:
+    """Return ``1 line``, ``2 lines``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

@@ -440,6 +440,22 @@ def test_ratchet(log, tmp_path, capsys):
     assert "count" not in written
 
 
+def test_one_problem(tmp_path, capsys):
+    """
+    One problem is not several.
+    """
+    log, known = tmp_path / "app.log", tmp_path / "known.json"
+    log.write_text(line(1))
+
+    said = run("baseline", "write", str(log), "-o", str(known), capsys=capsys)
+
+    assert said == (0, f"{known}: 1 problem.\n", "")
+    assert "\nhits     1 in 1 event\n" in run("explain", "0", str(log), capsys=capsys)[1]
+    _, page, _ = run("report", str(log), "--format", "html", capsys=capsys)
+    assert "<title>async_guard: 1 problem</title>" in page
+    assert "<p>1 problem, 1 hit. " in page
+
+
 def test_explain(log, capsys):
     """
     The first characters of a fingerprint are enough to be told everything.
@@ -534,6 +550,27 @@ def test_export(log, tmp_path, capsys):
     assert sum(row["count"] for row in rows) == 44
 
 
+def test_exports_among_the_logs(log, tmp_path, capsys):
+    """
+    What was exported is no log: told of its lines, passed over in a folder, refused by name.
+    """
+    pytest.importorskip("duckdb")
+    parquet, lines = tmp_path / "hits.parquet", tmp_path / "hits.jsonl"
+    assert run("export", "--to", "parquet", "-o", str(parquet), log, capsys=capsys)[0] == 0
+    status, out, _ = run("report", str(tmp_path), "--format", "json", capsys=capsys)
+    assert (status, json.loads(out)["input"]["files"]) == (0, 1)
+    assert run("report", str(parquet), capsys=capsys) == (
+        2,
+        "",
+        f"async-guard: {parquet} is Parquet and no log: leave it out, or ask DuckDB about it.\n",
+    )
+
+    assert run("export", "--to", "jsonl", "-o", str(lines), log, capsys=capsys)[0] == 0
+    status, out, _ = run("report", str(lines), capsys=capsys)
+    told = re.findall(r"byte \d+: (.*)", out)
+    assert told == ["a row that export wrote: read the log that it was made of"] * 4
+
+
 def test_sql(log, capsys):
     """
     SQL sees what the report sees; the cache beside the log is used, and never old.
@@ -617,10 +654,10 @@ class Following:
     """``follow`` as a process, and what it has said so far."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self._out = folder / "said.txt"
-        with self._out.open("wb") as out:
+        self._out, self.complaints = folder / "said.txt", folder / "complaints.txt"
+        with self._out.open("wb") as out, self.complaints.open("wb") as err:
             command = [*COMMAND, "follow", "--interval", "0.5", *arguments]
-            self._process = subprocess.Popen(command, stdout=out)
+            self._process = subprocess.Popen(command, stdout=out, stderr=err)
 
     def until(self, text: str) -> None:
         deadline = time.monotonic() + 30
@@ -679,7 +716,7 @@ def test_follow(tmp_path):
 
 def test_follow_what_is_not_there(tmp_path):
     """
-    A file that is not there yet is waited for, and read from its beginning.
+    A file that is not there yet is waited for, which is said, and read from its beginning.
     """
     path, base = tmp_path / "app.log", tmp_path / "base.json"
     base.write_text(json.dumps({f"{1:016x}": "known", "version": 1}))
@@ -689,3 +726,6 @@ def test_follow_what_is_not_there(tmp_path):
         following.until(f"new     {2:016x}")
         following.until(f"+1      {1:016x}")
         following.end()
+
+        said = following.complaints.read_text()
+        assert said == f"{path} is not there yet: waiting for it.\n"

@@ -171,3 +171,12 @@ def test_output_in_place():
     What is no regular file is written to, not replaced.
     """
     write_file("/dev/null", "text")
+
+
+def test_markdown_tells_fields_from_views(made):
+    """
+    A view is not called a field.
+    """
+    text = markdown.render(made)
+
+    assert "\n- fields: `UserType.profile`\n- views: " in text

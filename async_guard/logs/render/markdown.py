@@ -50,7 +50,8 @@ def _details(problem: Problem) -> Iterator[str]:
     yield ""
     facts = {
         "seen": seen(problem.tally),
-        "fields": ", ".join(map(code, problem.named("fields", "views"))),
+        "fields": ", ".join(map(code, problem.named("fields"))),
+        "views": ", ".join(map(code, problem.named("views"))),
         "operations": ", ".join(map(code, problem.named("operations"))),
         "routes": ", ".join(map(code, problem.named("routes"))),
         "retry": problem.retry_cost,
