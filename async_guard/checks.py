@@ -100,6 +100,8 @@ def _check_sinks() -> Iterator[CheckMessage]:
 
 
 def _is_writable(path: str) -> bool:
+    if "\0" in path:
+        return False
     if os.path.exists(path):
         return not os.path.isdir(path) and os.access(path, os.W_OK)
     folder = os.path.dirname(os.path.abspath(path))

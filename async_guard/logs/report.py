@@ -198,6 +198,12 @@ def with_arguments(before: str, after: str) -> str:
     return after.removesuffix("(…)") + arguments if is_the_call and function in after else after
 
 
+def nothing(report: Report) -> str:
+    """Say that there is no problem, or only none that could be read."""
+    is_sure = report.accounts.is_whole
+    return "No problems." if is_sure else "No problems in what could be read."
+
+
 def summed_up(accounts: Accounts) -> list[str]:
     """Say in sentences what became of the input."""
     lines = [

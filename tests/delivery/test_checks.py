@@ -145,6 +145,13 @@ def test_log_file(tmp_path, kind):
     ]
 
 
+def test_log_file_that_cannot_be():
+    """
+    E004: a name that no file may have.
+    """
+    assert ids({"LOG_FILE": "a\0b"}) == ["E004"]
+
+
 def test_log_file_that_is_a_device():
     """
     E004 is silent for a file that is no regular one, such as /dev/null.

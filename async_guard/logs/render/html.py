@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from async_guard.advice import DOCS, RULES
 from async_guard.logs.events import dated
-from async_guard.logs.report import Problem, Report, compared, numbered, seen, summed_up
+from async_guard.logs.report import Problem, Report, compared, nothing, numbered, seen, summed_up
 from async_guard.logs.tally import Trend
 
 MOST_BYTES = 480_000
@@ -70,7 +70,7 @@ def _page(report: Report, detail: Detail) -> Iterator[str]:
     yield f"<style>{style}</style>\n</head>\n<body>"
     yield from _head(report)
     yield "<main>"
-    yield from _problems(report, detail) if report.problems else ("<p>No problems.</p>",)
+    yield from _problems(report, detail) if report.problems else (f"<p>{nothing(report)}</p>",)
     yield "</main>"
     yield from _foot(report)
     yield f"<script>{script}</script>\n</body>\n</html>"
