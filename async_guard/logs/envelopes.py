@@ -103,9 +103,24 @@ def _unwrap_object(value: dict[str, Any], around: Around, depth: int) -> Iterato
         return
     if isinstance(value.get("resource"), dict):
         around = around._replace(resource={**around.resource, **_resource(value["resource"])})
+    told: list[Text] = []
     for item in value.values():
         if isinstance(item, dict | list | str):
-            yield from unwrap(item, around, depth + 1)
+            new = [each for each in unwrap(item, around, depth + 1) if not _is_copy(each, told)]
+            told += [each for each in new if isinstance(each, Text)]
+            yield from new
+
+
+def _is_copy(found: Found | Text, told: list[Text]) -> bool:
+    """Tell whether an object holds a text once more, as shippers do (``event.original``)."""
+    return isinstance(found, Text) and any(_event_in(found) == _event_in(each) for each in told)
+
+
+def _event_in(found: Text) -> str:
+    """Return the text from where the event begins: a copy may lack the prefix."""
+    named = NAMED.search(found.text)
+    begins = [found.text.find("{"), named.start() if named else -1]
+    return found.text[min((at for at in begins if at >= 0), default=0) :].strip()
 
 
 def _times(value: dict[str, Any]) -> Iterator[Any]:

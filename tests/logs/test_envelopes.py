@@ -145,6 +145,19 @@ def test_envelopes(tmp_path, name):
         assert hit.kind == "sync_orm"
 
 
+@pytest.mark.parametrize("text", [line(1), readable(1)], ids=["JSON", "for people"])
+@pytest.mark.parametrize("prefix", ["", "web-1: "])
+def test_copy_in_an_envelope(tmp_path, text, prefix):
+    """
+    A shipper that keeps the original beside the message tells of one hit; a batch of two, of two.
+    """
+    copied = {"message": text, "event": {"original": f"{prefix}{text}\n"}}
+    batch = {"logEvents": [{"message": text}, {"message": text}]}
+
+    assert counts(read_bytes(tmp_path, json.dumps(copied).encode())) == {1: 1}
+    assert counts(read_bytes(tmp_path, json.dumps(batch).encode())) == {1: 2}
+
+
 def test_envelopes_in_one_file(tmp_path):
     """
     One file may mix them all.
