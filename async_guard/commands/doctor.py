@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import sys
@@ -106,6 +107,18 @@ def _project(odd: list[str]) -> Iterator[str]:
     yield ""
     yield from _seams()
     odd += _checks()
+    if settings.ENABLED and settings.LOG_FILE is None and _hides_summaries():
+        odd.append(
+            "The logger async_guard shows no level INFO, so async_guard.summary is not logged and "
+            "counts are too low: set its level in LOGGING, or LOG_FILE."
+        )
+
+
+def _hides_summaries() -> bool:
+    import structlog
+
+    logger = logging.getLogger("async_guard")
+    return not structlog.is_configured() and not logger.isEnabledFor(logging.INFO)
 
 
 def _seams() -> Iterator[str]:

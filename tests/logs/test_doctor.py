@@ -1,5 +1,6 @@
 """``doctor``: what it finds odd, and what it says where something is missing."""
 
+import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 
@@ -85,6 +86,34 @@ def test_parts_that_are_installed(lines, name):
     [said] = [line.split() for line in lines() if line.split()[:1] == [name]]
 
     assert said[1] == f"{version(name)}:"
+
+
+@pytest.fixture
+def logger():
+    logger = logging.getLogger("async_guard")
+    before = logger.level
+    yield logger
+    logger.setLevel(before)
+
+
+def test_summaries_that_nobody_sees(lines, settings, logger):
+    """
+    A level at which summaries are not logged is odd, unless a file has them.
+    """
+
+    def is_told():
+        return any("async_guard.summary is not logged" in line for line in odd(lines()))
+
+    settings.ASYNC_GUARD = {}
+    logger.setLevel(logging.WARNING)
+    assert is_told()
+
+    settings.ASYNC_GUARD = {"LOG_FILE": os.devnull}
+    assert not is_told()
+
+    settings.ASYNC_GUARD = {}
+    logger.setLevel(logging.INFO)
+    assert not is_told()
 
 
 def test_extra_that_is_missing(lines, monkeypatch):
