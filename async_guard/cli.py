@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the console script."""
     options = make_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever a terminal can show, there is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = run(options, sys.stdout)
         sys.stdout.flush()
@@ -65,11 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"async-guard: {failed}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # `async-guard report … | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return FINE
+    except OSError as error:  # the disk is full
+        _forget_output()
+        where = error.filename or "standard output"
+        print(f"async-guard: {where} failed: {error.strerror}.", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _forget_output() -> None:
+    """Have the interpreter write nothing more to standard output when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

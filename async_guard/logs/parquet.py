@@ -114,13 +114,18 @@ def _remove_orphans(sources: Sequence[Source]) -> None:
 
 
 def _cache_path(source: Source) -> str | None:
-    if source.path == STDIN or not os.path.isfile(source.path):
+    if source.path == STDIN or not os.path.isfile(source.path) or not _is_utf8(source.path):
         return None
     found = os.stat(source.path)
     folder, name = os.path.split(os.path.abspath(source.path))
     return os.path.join(
         folder, f".{name}.{found.st_size}-{found.st_mtime_ns}.async-guard-{FORMAT}.parquet"
     )
+
+
+def _is_utf8(path: str) -> bool:
+    """Tell whether DuckDB can be told the name of a file."""
+    return path.encode("utf-8", "replace").decode() == path
 
 
 def _made(connection: Any, source: Source, path: str) -> Accounts:

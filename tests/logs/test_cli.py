@@ -519,6 +519,45 @@ def test_on_a_terminal(log):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_output_that_cannot_show_everything(log):
+    """
+    What standard output cannot encode is escaped, and ends no report.
+    """
+    environment = {**NO_SETTINGS, **counted(), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, "report", log], env=environment, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"raised \\xb7 AG101" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
+def test_output_that_is_full(log):
+    """
+    A full disk behind standard output is status 2 and one sentence.
+    """
+    environment = {**NO_SETTINGS, **counted()}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "report", log], env=environment, stdout=full, stderr=subprocess.PIPE
+        )
+
+    said = b"async-guard: standard output failed: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_sql_of_a_name_that_is_no_text(log, capsys):
+    """
+    A log whose name is not UTF-8 is asked like any other.
+    """
+    pytest.importorskip("duckdb")
+    path = os.fsencode(log) + b"\xff"
+    os.rename(log, path)
+
+    status, out, _ = run("sql", "select count(*) as n from hits", os.fsdecode(path), capsys=capsys)
+
+    assert (status, out) == (0, "n\n4\n")
+
+
 def test_doctor(capsys):
     """
     The doctor tells what is installed, configured and patched.
