@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from async_guard.hit import package_version
@@ -59,11 +59,12 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the console script."""
     options = make_parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever a terminal can show, there is no error
-        sys.stdout.reconfigure(errors="backslashreplace")
+    out: Any = sys.stdout
+    with suppress(AttributeError):  # somebody put another object in its place
+        out.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no failure
     try:
-        status = run(options, sys.stdout)
-        sys.stdout.flush()
+        status = run(options, out)
+        out.flush()
     except CommandFailed as failed:
         print(f"async-guard: {failed}", file=sys.stderr)
         return FAILED

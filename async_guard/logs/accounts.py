@@ -76,8 +76,7 @@ class Accounts:
     def rename(self, file: str) -> None:
         """Say *file* for the one file that was read."""
         self.first_lost = [loss._replace(file=file) for loss in self.first_lost]
-        if self.first_unread:
-            self.first_unread = self.first_unread._replace(file=file)
+        self.first_unread = self.first_unread and self.first_unread._replace(file=file)
 
     def add(self, other: Accounts) -> None:
         for name in _NUMBERS:

@@ -156,6 +156,5 @@ def _accounts_in(connection: Any, path: str) -> Accounts:
     ).fetchall()
     found = json.loads(rows[0][0])
     found["first_lost"] = [Loss(*loss) for loss in found["first_lost"]]
-    if found.get("first_unread"):
-        found["first_unread"] = Loss(*found["first_unread"])
+    found["first_unread"] = found["first_unread"] and Loss(*found["first_unread"])
     return Accounts(**found)

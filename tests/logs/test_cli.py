@@ -182,6 +182,9 @@ def test_a_report_among_the_logs(log, tmp_path, capsys):
 
     assert run("report", str(tmp_path), "-o", output, capsys=capsys)[0] == 0
     assert run("report", str(tmp_path), "-o", output, capsys=capsys) == (0, "", "")
+    other = tmp_path.parent / f"{tmp_path.name}.txt"
+    for _ in range(2):
+        assert run("report", str(tmp_path), "-o", str(other), capsys=capsys) == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -633,6 +636,20 @@ def test_sql(log, capsys):
     assert len(caches()) == 1
     _, out, _ = run("sql", query, log, capsys=capsys)
     assert out.startswith("fingerprint       hits\n")
+
+
+def test_sql_tells_the_same_from_its_cache(log, capsys):
+    """
+    What a log says of its lines is told again where its table is at hand.
+    """
+    pytest.importorskip("duckdb")
+    with open(log, "a") as file:
+        file.write("ERROR async_guard.hit: it was cut\n{")
+
+    first = run("sql", "select 1", log, capsys=capsys)
+
+    assert "1 line written for people" in first[2]
+    assert run("sql", "select 1", log, capsys=capsys) == first
 
 
 @pytest.fixture
