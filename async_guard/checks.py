@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import importlib.util
 import os
@@ -14,8 +15,9 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from async_guard.errors import SeamMissing
+from async_guard.graphql_views import EXTENSION, EXTENSIONS, lacks_extension, served_schemas
 from async_guard.probe import ALLOW, MISSING, Probe, Seam, found
-from async_guard.retry.modes import RESUME
+from async_guard.retry.modes import OFF, RERUN, RESUME
 from async_guard.settings import NAME, get_settings, problems
 
 MIDDLEWARE = "async_guard.middleware.AsyncGuardMiddleware"
@@ -39,9 +41,11 @@ def check_async_guard(app_configs: object, **kwargs: object) -> list[CheckMessag
         *_check_sinks(),
         *_check_retry(),
         *_check_exposure(),
+        *_check_paths(),
         *_check_middleware(),
         *_check_environment(),
         *_check_asgi(),
+        *_check_schemas(),
         *_check_versions(),
     ]
 
@@ -96,6 +100,8 @@ def _check_sinks() -> Iterator[CheckMessage]:
 
 
 def _is_writable(path: str) -> bool:
+    if "\0" in path:
+        return False
     if os.path.exists(path):
         return not os.path.isdir(path) and os.access(path, os.W_OK)
     folder = os.path.dirname(os.path.abspath(path))
@@ -112,6 +118,15 @@ def _check_retry() -> Iterator[CheckMessage]:
             id="async_guard.E005",
         )
 
+    settings = get_settings()
+    for name in ("RETRY_ALLOW", "RETRY_DENY"):
+        if settings.AUTO_RETRY == OFF and getattr(settings, name):
+            yield Warning(
+                f"{NAME}[{name!r}] does nothing while AUTO_RETRY is {OFF!r}.",
+                hint=f"Set AUTO_RETRY to {RERUN!r} or {RESUME!r}, or remove {name}.",
+                id="async_guard.W009",
+            )
+
 
 def _check_exposure() -> Iterator[CheckMessage]:
     if get_settings().EXPOSE_IN_RESPONSE is True and not django_settings.DEBUG:
@@ -120,6 +135,29 @@ def _check_exposure() -> Iterator[CheckMessage]:
             hint="It shows file names to clients. Set it to 'force' if that is meant.",
             id="async_guard.W005",
         )
+
+
+def _check_paths() -> Iterator[CheckMessage]:
+    for name in ("PROJECT_PATHS", "LIBRARY_PATHS"):
+        for path in getattr(get_settings(), name):
+            if not os.path.isdir(path):
+                near = _nearest_folder(path)
+                yield Warning(
+                    f"{NAME}[{name!r}] names {path}, which is no folder, so no code is in it.",
+                    hint=f"Did you mean {near}?" if near else f"Mend it, or remove it from {name}.",
+                    id="async_guard.W008",
+                )
+
+
+def _nearest_folder(path: str) -> str | None:
+    """Return a folder whose name is like that of *path*."""
+    parent, name = os.path.split(os.path.abspath(path))
+    try:
+        folders = [each.name for each in os.scandir(parent) if each.is_dir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(name, folders, n=1)
+    return os.path.join(parent, near[0]) if near else None
 
 
 def _check_middleware() -> Iterator[CheckMessage]:
@@ -131,6 +169,12 @@ def _check_middleware() -> Iterator[CheckMessage]:
             id="async_guard.W001",
         )
         return
+    if middleware.count(MIDDLEWARE) > 1:
+        yield Warning(
+            f"{MIDDLEWARE} is in MIDDLEWARE {middleware.count(MIDDLEWARE)} times.",
+            hint="Leave only the first.",
+            id="async_guard.W010",
+        )
     above = middleware[: middleware.index(MIDDLEWARE)]
     if wrong := [name for name in _BELOW if name in above]:
         yield Warning(
@@ -160,6 +204,18 @@ def _check_asgi() -> Iterator[CheckMessage]:
             hint="Serve it by ASGI (asgi.py, ASGI_APPLICATION), or set ENABLED to False.",
             id="async_guard.W004",
         )
+
+
+def _check_schemas() -> Iterator[CheckMessage]:
+    for route, schema in served_schemas():
+        if lacks_extension(schema):
+            yield Warning(
+                f"The schema served at {route or '/'} has no {EXTENSION}: its hits name no "
+                "operation, and how they ended may be told wrongly.",
+                hint=f"Add it: strawberry.Schema(…, extensions=[{EXTENSION}]), with "
+                f"from {EXTENSIONS} import {EXTENSION}.",
+                id="async_guard.W007",
+            )
 
 
 def _exists(module: str) -> bool:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from async_guard.hit import package_version
@@ -58,18 +59,31 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the console script."""
     options = make_parser().parse_args(arguments)
+    out: Any = sys.stdout
+    with suppress(AttributeError):  # somebody put another object in its place
+        out.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no failure
     try:
-        status = run(options, sys.stdout)
-        sys.stdout.flush()
+        status = run(options, out)
+        out.flush()
     except CommandFailed as failed:
         print(f"async-guard: {failed}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # `async-guard report … | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return FINE
+    except OSError as error:  # the disk is full
+        _forget_output()
+        where = error.filename or "standard output"
+        print(f"async-guard: {where} failed: {error.strerror}.", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _forget_output() -> None:
+    """Have the interpreter write nothing more to standard output when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

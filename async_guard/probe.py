@@ -13,7 +13,9 @@ before the second step is also done by harmless calls, so nothing there is touch
 * ``asgiref.sync.AsyncToSync.__call__``, which refuses in the same situation;
 * ``ModelIterable.__iter__``, which runs when rows of a model are really fetched, never for a
   cached relation: the miss path of every related descriptor, in Django with and without fetch
-  modes; and ``ContentType.get_object_for_this_type``, that of generic foreign keys.
+  modes; and ``ContentType.get_object_for_this_type``, that of generic foreign keys;
+* ``ExceptionReporter.get_traceback_data``, only to look away: for Django's error page and its mails
+  to the admins it prints every variable on the stack, and what that loads nobody wrote.
 
 A seam that Django removed takes the others with it: half a probe would report half the truth.
 """
@@ -31,6 +33,7 @@ import asgiref.sync
 import django.utils.asyncio
 from django.core.exceptions import SynchronousOnlyOperation
 
+from async_guard.deaf import Deafness
 from async_guard.errors import SeamMissing
 
 ALLOW = "DJANGO_ALLOW_ASYNC_UNSAFE"
@@ -71,6 +74,10 @@ def found(owner: Any, name: str) -> Any:
     return MISSING
 
 
+active: list[Seam] = []
+"""What is patched now, by whichever part of the package."""
+
+
 @contextmanager
 def patched(seam: Seam) -> Iterator[None]:
     """
@@ -90,9 +97,11 @@ def patched(seam: Seam) -> Iterator[None]:
         original = None
     replacement = wrap(original)
     setattr(owner, name, replacement)
+    active.append(seam)
     try:
         yield
     finally:
+        active.remove(seam)
         if vars(owner).get(name) is not replacement:  # patched on top: restoring would undo that
             warnings.warn(f"{name} was patched after async_guard", RuntimeWarning, stacklevel=3)
         elif own is MISSING:
@@ -105,6 +114,17 @@ def _dotted(owner: Any) -> str:
     """Return the name of a module, or that of a class with its module."""
     is_class = isinstance(owner, type)
     return f"{owner.__module__}.{owner.__qualname__}" if is_class else str(owner.__name__)
+
+
+def _unheard(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Do what *original* does, and hear nothing of it."""
+
+    @functools.wraps(original)
+    def unheard(*args: Any, **kwargs: Any) -> Any:
+        with Deafness():
+            return original(*args, **kwargs)
+
+    return unheard
 
 
 class _Environ:
@@ -185,12 +205,14 @@ class Probe:
         """Return what is replaced: owner, attribute, and what makes the replacement."""
         from django.apps import apps
         from django.db.models.query import ModelIterable
+        from django.views.debug import ExceptionReporter
 
         yield Seam(django.utils.asyncio, "os", self._watch_environ)
         yield Seam(SynchronousOnlyOperation, "__init__", self._watch_birth)
         yield Seam(SynchronousOnlyOperation, "__del__", self._watch_death, optional=True)
         yield Seam(asgiref.sync.AsyncToSync, "__call__", self._watch_async_to_sync)
         yield Seam(ModelIterable, "__iter__", self._watch_loads)
+        yield Seam(ExceptionReporter, "get_traceback_data", _unheard)
         if apps.is_installed("django.contrib.contenttypes"):
             from django.contrib.contenttypes.models import ContentType
 

@@ -20,6 +20,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import got_request_exception
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import ModelIterable
+from django.views.debug import ExceptionReporter
 
 import async_guard
 from async_guard import origin
@@ -65,6 +66,7 @@ def the_originals() -> dict[str, Any]:
         "refusal": dict(vars(SynchronousOnlyOperation)),
         "async_to_sync": vars(asgiref.sync.AsyncToSync)["__call__"],
         "rows": vars(ModelIterable)["__iter__"],
+        "error page": vars(ExceptionReporter)["get_traceback_data"],
         "generic rows": vars(ContentType)["get_object_for_this_type"],
         "receivers": list(got_request_exception.receivers),
         **closures,

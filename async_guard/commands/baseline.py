@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TextIO
 
 from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
-from async_guard.logs.baseline import DEFAULT_PATH, Baseline, save_baseline
-from async_guard.logs.report import make_report, summed_up
+from async_guard.logs.baseline import DEFAULT_PATH, Baseline, load_baseline, save_baseline
+from async_guard.logs.failures import CommandFailed
+from async_guard.logs.report import make_report, numbered, summed_up
 
 HELP = "Keep the fingerprints of the problems that are known."
 
@@ -25,13 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, out: TextIO) -> int:
     filters = filters_of(options)
+    _spare(options.output)
     report = make_report(read_inputs(options, filters), filters)
     known = {
         problem.fingerprint: f"{problem.subject} in {problem.hit.function}"
         for problem in report.problems
     }
     save_baseline(options.output, Baseline(known))
-    out.write(f"{options.output}: {len(known):,} problems.\n")
+    out.write(f"{options.output}: {numbered(len(known), 'problem')}.\n")
     if not report.accounts.is_whole:
         print("\n".join(summed_up(report.accounts)), file=sys.stderr)
     return 0
+
+
+def _spare(path: str) -> None:
+    """
+    Replace baselines and nothing else.
+
+    Raises:
+        CommandFailed: something else is at *path*.
+    """
+    if os.path.isfile(path) and os.path.getsize(path):
+        try:
+            load_baseline(path)
+        except CommandFailed as failed:
+            raise CommandFailed(f"{failed} Remove it, or name another file with -o.") from None

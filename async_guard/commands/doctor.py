@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from async_guard.hit import package_version
+
+if TYPE_CHECKING:
+    from async_guard.probe import Seam
 
 HELP = "Tell what is installed, configured and patched, and what is odd."
 CORE = ("django", "asgiref", "structlog")
 WATCHED = ("strawberry-graphql", "strawberry-graphql-django", "graphql-core", "uvicorn")
 OPTIONAL = {
+    "libcst": "patches for what a log found (fix)",
+    "greenlet": "AUTO_RETRY = 'resume' (resume)",
     "rich": "colours and a table in a terminal (report)",
     "msgspec": "reads dense logs faster (report)",
     "backports.zstd": "reads logs compressed with zstd (zstd)",
@@ -101,21 +107,46 @@ def _project(odd: list[str]) -> Iterator[str]:
     yield ""
     yield from _seams()
     odd += _checks()
+    if settings.ENABLED and settings.LOG_FILE is None and _hides_summaries():
+        odd.append(
+            "The logger async_guard shows no level INFO, so async_guard.summary is not logged and "
+            "counts are too low: set its level in LOGGING, or LOG_FILE."
+        )
+
+
+def _hides_summaries() -> bool:
+    import structlog
+
+    logger = logging.getLogger("async_guard")
+    return not structlog.is_configured() and not logger.isEnabledFor(logging.INFO)
 
 
 def _seams() -> Iterator[str]:
     from async_guard.checks import known_seams
     from async_guard.guard import installed
-    from async_guard.probe import MISSING, found
+    from async_guard.probe import active
+    from async_guard.retry.modes import OFF, switch
 
     is_installed = installed()
     yield f"Patched ({'the guard is installed' if is_installed else 'the guard is not installed'})"
-    for seam in known_seams():
-        there: Any = found(seam.owner, seam.name)
-        state = "missing" if there is MISSING else _module_of(there)
-        owner = getattr(seam.owner, "__qualname__", getattr(seam.owner, "__name__", "?"))
-        yield f"  {f'{owner}.{seam.name}':<50} {state}"
+    known = list(known_seams())
+    yield from map(_seam, known)
     yield ""
+    if switch.mode != OFF:
+        yield f"Patched by AUTO_RETRY ({switch.mode})"
+        watched = {(seam.owner, seam.name) for seam in known}
+        yield from [_seam(seam) for seam in active if (seam.owner, seam.name) not in watched]
+        yield f"  {'resolvers':<50} wrapped when a schema with the extension is first asked"
+        yield ""
+
+
+def _seam(seam: Seam) -> str:
+    from async_guard.probe import MISSING, found
+
+    there: Any = found(seam.owner, seam.name)
+    state = "missing" if there is MISSING else _module_of(there)
+    owner = getattr(seam.owner, "__qualname__", getattr(seam.owner, "__name__", "?"))
+    return f"  {f'{owner}.{seam.name}':<50} {state}"
 
 
 def _module_of(there: Any) -> str:

@@ -36,9 +36,10 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
 def _only(found: Sequence[Problem], fingerprint: str) -> Problem:
     if not found:
         raise CommandFailed(
-            f"No problem in these logs has a fingerprint that begins {fingerprint}."
+            f"No problem in these logs has a fingerprint that begins {fingerprint!r}: "
+            "async-guard report lists them."
         )
     if len(found) > 1:
         names = ", ".join(problem.fingerprint for problem in found[:5])
-        raise CommandFailed(f"{len(found)} problems begin {fingerprint}: {names}.")
+        raise CommandFailed(f"{len(found)} problems begin {fingerprint!r}, as {names}.")
     return found[0]

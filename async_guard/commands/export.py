@@ -6,12 +6,11 @@ import argparse
 import sys
 from typing import TextIO
 
-from async_guard.commands.inputs import add_filters, add_paths, filters_of
+from async_guard.commands.inputs import add_filters, add_paths, filters_of, sources_of
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.parquet import connected, write_parquet
 from async_guard.logs.report import summed_up
 from async_guard.logs.rows import dumped, read_rows
-from async_guard.logs.sources import find_sources
 
 HELP = "Write the events as Parquet or JSON lines."
 PARQUET, JSONL = "parquet", "jsonl"
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, out: TextIO) -> int:
     if options.to == PARQUET and not options.output:
         raise CommandFailed("export --to parquet needs -o FILE.")
-    sources, filters = find_sources(options.paths), filters_of(options)
+    sources, filters = sources_of(options), filters_of(options)
     if options.to == PARQUET:
         with connected() as connection:
             accounts = write_parquet(connection, sources, filters, options.output)

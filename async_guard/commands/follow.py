@@ -6,6 +6,7 @@ import argparse
 import glob
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -38,16 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--baseline", metavar="FILE", help="problems that are not new")
     parser.add_argument(
-        "--interval", type=float, default=5.0, metavar="S", help="seconds between counts"
+        "--interval", type=_seconds, default=5.0, metavar="S", help="seconds between counts"
     )
     add_filters(parser)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
 def run(options: argparse.Namespace, out: TextIO) -> int:
     lines = _lines(options.lines)
-    known = set(load_baseline(options.baseline).known) if options.baseline else set()
+    known: set[str] = set()
+    if options.baseline is not None:
+        known |= set(load_baseline(options.baseline).known)
     follower = Follower(filters_of(options), known, out)
     tails = [Tail(path, lines) for path in _paths(options.paths)]
+    for path in (tail.path for tail in tails if not os.path.exists(tail.path)):
+        print(f"{path} is not there yet: waiting for it.", file=sys.stderr)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         _follow(tails, follower, options.interval)
@@ -67,7 +82,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _lines(text: str) -> int:
     if text == "all":
         return -1
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise CommandFailed(f"--lines takes a number or all, not {text!r}.")
     return int(text)
 
@@ -75,6 +90,8 @@ def _lines(text: str) -> int:
 def _paths(patterns: list[str]) -> list[str]:
     paths = [found for each in patterns for found in sorted(glob.glob(each)) or [each]]
     for path in paths:
+        if not path or "\0" in path:
+            raise CommandFailed(f"{path!r} is no PATH: name a log file.")
         if os.path.isdir(path):
             raise CommandFailed(f"{path} is a directory: follow takes files.")
         if os.path.exists(path) and not os.access(path, os.R_OK):

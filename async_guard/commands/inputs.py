@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import os
+from collections.abc import Sequence
 
+from async_guard.hit import LEVELS
+from async_guard.logs.events import UNKNOWN
+from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters, point_in_time
 from async_guard.logs.progress import progress_bar
 from async_guard.logs.reading import Result, read
-from async_guard.logs.sources import find_sources, total_size
+from async_guard.logs.sources import Source, find_sources, total_size
 
 PATTERNS = {
     "kind": ("KIND", "sync_orm, n_plus_one, …"),
@@ -18,6 +24,16 @@ PATTERNS = {
     "service": ("NAME", "service.name"),
     "version": ("VERSION", "service.version"),
 }
+KNOWN = {
+    "kind": (
+        *("sync_orm", "blocking_orm", "async_to_sync_in_loop", "n_plus_one"),
+        *("unawaited_coroutine", "async_protocol", "blocking_call", "stray_connection"),
+        "transaction_across_await",
+    ),
+    "outcome": (*LEVELS, UNKNOWN),
+    "owner": ("app", "dependency", "framework"),
+}
+"""The closed lists of the schema: a pattern that fits none is misspelt."""
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +44,11 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
         help="log file, directory or glob, compressed or not; - is standard input",
     )
     parser.add_argument(
-        "--processes", type=_natural, default=0, metavar="N", help="default: as many as it pays"
+        "--processes",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="read with N processes at most; default: as many as it pays",
     )
     parser.add_argument(
         "--unique", action="store_true", help="count a hit that was shipped twice only once"
@@ -54,18 +74,59 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _natural(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 
 
 def filters_of(options: argparse.Namespace) -> Filters:
+    """
+    Return what the command line asks for.
+
+    Raises:
+        CommandFailed: it is no time, or nothing can fit.
+    """
+    since = point_in_time(options.since) if options.since is not None else None
+    until = point_in_time(options.until) if options.until is not None else None
+    if since is not None and until is not None and since >= until:
+        raise CommandFailed(f"--since {options.since} is not before --until {options.until}.")
+    for name, known in KNOWN.items():
+        for pattern in getattr(options, f"only_{name}"):
+            if not fnmatch.filter(known, pattern):
+                raise CommandFailed(f"--{name} {pattern} fits none of {', '.join(known)}.")
     return Filters(
-        since=point_in_time(options.since) if options.since else None,
-        until=point_in_time(options.until) if options.until else None,
+        since=since,
+        until=until,
         min_count=options.min_count,
         **{name: tuple(getattr(options, f"only_{name}")) for name in PATTERNS},
     )
+
+
+def sources_of(options: argparse.Namespace) -> list[Source]:
+    """
+    Return the logs that the command line names.
+
+    Raises:
+        CommandFailed: a path is not there, or the result would be written over a log.
+    """
+    sources = find_sources(options.paths)
+    if output := getattr(options, "output", None):
+        _spare(output, sources)
+    return sources
+
+
+_NO_LOG = (".html", ".htm", ".md", ".sarif", ".parquet")
+"""A result that lies among the logs may be made anew."""
+
+
+def _spare(output: str, sources: Sequence[Source]) -> None:
+    if not os.path.isfile(output) or output.lower().endswith(_NO_LOG):
+        return
+    for source in sources:
+        if os.path.isfile(source.path) and os.path.samefile(source.path, output):
+            raise CommandFailed(
+                f"{output} is one of the logs that are read: name another file with -o."
+            )
 
 
 def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:
@@ -75,7 +136,7 @@ def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:
     Raises:
         CommandFailed: a path is not there, or cannot be read.
     """
-    sources = find_sources(options.paths)
+    sources = sources_of(options)
     with progress_bar(total_size(sources)) as progress:
         return read(
             sources,

@@ -9,7 +9,7 @@ import sys
 from typing import TextIO
 
 from async_guard.commands.checkout import add_root, checkout_of
-from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
+from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs, sources_of
 from async_guard.logs.baseline import load_baseline
 from async_guard.logs.failures import CommandFailed, MissingExtra
 from async_guard.logs.filters import Filters
@@ -17,7 +17,7 @@ from async_guard.logs.output import write_file
 from async_guard.logs.progress import progress_bar
 from async_guard.logs.reading import Result
 from async_guard.logs.report import Report, make_report, summed_up
-from async_guard.logs.sources import find_sources, total_size
+from async_guard.logs.sources import total_size
 
 HELP = "Rank the problems in logs, and say how to fix them."
 TERMINAL = "terminal"
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     if options.fail_on == NEW and not options.baseline:
         raise CommandFailed("--fail-on new needs --baseline FILE.")
     filters = filters_of(options)
-    baseline = load_baseline(options.baseline) if options.baseline else None
+    baseline = load_baseline(options.baseline) if options.baseline is not None else None
     checkout = checkout_of(options.root)
     report = make_report(_read(options, filters), filters, baseline, propose=checkout.propose)
     report.patch_note, report.repository = checkout.note, checkout.repository
@@ -77,7 +77,7 @@ def _read(options: argparse.Namespace, filters: Filters) -> Result:
         cluster = importlib.import_module("async_guard.logs.cluster")
     except ImportError:
         raise MissingExtra("--dask", "Dask", "cluster") from None
-    sources = find_sources(options.paths)
+    sources = sources_of(options)
     with progress_bar(total_size(sources)) as progress:
         result: Result = cluster.read_on_cluster(options.dask, sources, filters, progress)
     return result

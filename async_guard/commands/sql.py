@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from async_guard.commands.inputs import add_paths
+from async_guard.logs.failures import CommandFailed
 from async_guard.logs.parquet import cached_tables, connected, quoted
 from async_guard.logs.report import summed_up
 from async_guard.logs.sources import find_sources
@@ -32,6 +33,8 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         names = ", ".join(map(quoted, tables))
         connection.execute(f"CREATE VIEW hits AS SELECT * FROM read_parquet([{names}])")
         answer = connection.execute(options.query)
+        if answer is None:
+            raise CommandFailed("There is no SQL in it: ask, for example, 'select * from hits'.")
         heads = [column[0] for column in answer.description or ()]
         _WRITERS[options.format](heads, answer.fetchall(), out)
     print("\n".join(summed_up(accounts)), file=sys.stderr)

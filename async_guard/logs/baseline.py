@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from async_guard.logs.events import clean
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.output import write_file
 
@@ -37,11 +38,14 @@ def load_baseline(path: str) -> Baseline:
             raw = json.load(file)
     except OSError as error:
         raise CommandFailed(f"The baseline {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandFailed(f"The baseline {path} is not JSON: {error}.") from error
     if not isinstance(raw, dict) or raw.pop(VERSION_KEY, None) != VERSION:
         raise CommandFailed(f"{path} is no baseline of version {VERSION}.")
-    return Baseline({key: str(what) for key, what in raw.items()})
+    for key, what in raw.items():
+        if not isinstance(what, str):
+            raise CommandFailed(f"The baseline {path} is damaged: {key!r} stands for no text.")
+    return Baseline({clean(key): clean(what) for key, what in raw.items()})
 
 
 def save_baseline(path: str, baseline: Baseline) -> None:

@@ -24,6 +24,8 @@ TIME_KEYS = (
 )
 _NAME = re.compile(r"async_guard\.[a-z_]+")
 _SENTENCE = re.compile(r"(async_guard\.(?:hit|summary)): ")
+NAMED = re.compile(r"async_guard\.(?:hit|summary)(?![\w.])")
+"""How a line for people names an event, whoever wrote it."""
 _KEY = f"{OURS}."
 _ANY_VALUE = {
     "stringValue",
@@ -101,9 +103,24 @@ def _unwrap_object(value: dict[str, Any], around: Around, depth: int) -> Iterato
         return
     if isinstance(value.get("resource"), dict):
         around = around._replace(resource={**around.resource, **_resource(value["resource"])})
+    told: list[Text] = []
     for item in value.values():
         if isinstance(item, dict | list | str):
-            yield from unwrap(item, around, depth + 1)
+            new = [each for each in unwrap(item, around, depth + 1) if not _is_copy(each, told)]
+            told += [each for each in new if isinstance(each, Text)]
+            yield from new
+
+
+def _is_copy(found: Found | Text, told: list[Text]) -> bool:
+    """Tell whether an object holds a text once more, as shippers do (``event.original``)."""
+    return isinstance(found, Text) and any(_event_in(found) == _event_in(each) for each in told)
+
+
+def _event_in(found: Text) -> str:
+    """Return the text from where the event begins: a copy may lack the prefix."""
+    named = NAMED.search(found.text)
+    begins = [found.text.find("{"), named.start() if named else -1]
+    return found.text[min((at for at in begins if at >= 0), default=0) :].strip()
 
 
 def _times(value: dict[str, Any]) -> Iterator[Any]:
@@ -131,7 +148,7 @@ def _name_of_unnamed(keys: dict[str, Any]) -> str:
 
 
 def _may_hold_event(text: str) -> bool:
-    return "{" in text or _SENTENCE.match(text) is not None
+    return "{" in text or NAMED.search(text) is not None
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:

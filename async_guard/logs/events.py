@@ -52,12 +52,12 @@ def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
         return Event(False, keys, None, UNKNOWN, 0, _when(found))
     count, is_odd = _count(keys.get("async_guard.count"), is_hit=found.name == HIT)
     if count is None:
-        return "an event without a count"
+        return _lacking("count", keys)
     fingerprint = keys.get("async_guard.fingerprint")
     if fingerprint is None and found.name == SUMMARY:
         return Event(False, keys, None, UNKNOWN, count, _when(found), is_odd)
     if not is_fingerprint(fingerprint, is_damaged=is_damaged or is_odd):
-        return "an event without a fingerprint"
+        return _lacking("fingerprint", keys)
     outcome = keys.get("async_guard.outcome")
     if not isinstance(outcome, str) or not outcome.isidentifier():
         outcome, is_odd = UNKNOWN, True
@@ -71,6 +71,12 @@ def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
         is_odd=is_odd,
         is_newer=_is_newer(keys.get("async_guard.schema_version")),
     )
+
+
+def _lacking(name: str, keys: dict[str, Any]) -> str:
+    if "fingerprint" in keys and "count" in keys:  # as columns are called
+        return "a row that export wrote: read the log that it was made of"
+    return f"an event without a {name}"
 
 
 def is_fingerprint(value: Any, *, is_damaged: bool = True) -> bool:

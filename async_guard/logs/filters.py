@@ -83,9 +83,9 @@ def point_in_time(text: str, now: float | None = None) -> float:
         return (time.time() if now is None else now) - seconds
     try:
         date = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return date.astimezone().timestamp()  # without a zone it is the reader's own time
+    except (ValueError, OverflowError, OSError):
         raise CommandFailed(
             f"{text!r} is neither a duration, such as 90m or 7d, nor a date, such as "
             "2026-01-31 or 2026-01-31T12:00:00Z."
         ) from None
-    return date.astimezone().timestamp()  # without a zone it is the reader's own time

@@ -11,6 +11,7 @@ import glob
 import importlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,8 +24,9 @@ from async_guard.logs.filters import Filters
 from async_guard.logs.rows import columns, dumped, read_rows
 from async_guard.logs.sources import STDIN, Source
 
-FORMAT = 1
+FORMAT = 2
 """Of the tables; another one makes old caches unknown."""
+_CACHE = re.compile(r"\.(?P<log>.+)\.\d+-\d+\.async-guard-\d+\.parquet", re.S)
 
 
 def load_duckdb() -> Any:
@@ -86,6 +88,7 @@ def cached_tables(
     Args:
         folder: where the tables of sources go beside which nothing can be written.
     """
+    _remove_orphans(sources)
     paths, accounts = [], Accounts()
     for number, source in enumerate(sources):
         path = _cache_path(source)
@@ -99,14 +102,30 @@ def cached_tables(
     return paths, accounts
 
 
+def _remove_orphans(sources: Sequence[Source]) -> None:
+    """Remove the tables of logs that are gone, rotated away perhaps, from the sources' folders."""
+    files = [os.path.abspath(source.path) for source in sources if source.path != STDIN]
+    for folder in {os.path.dirname(file) for file in files}:
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                match = _CACHE.fullmatch(name)
+                if match and not os.path.lexists(os.path.join(folder, match["log"])):
+                    os.unlink(os.path.join(folder, name))
+
+
 def _cache_path(source: Source) -> str | None:
-    if source.path == STDIN or not os.path.isfile(source.path):
+    if source.path == STDIN or not os.path.isfile(source.path) or not _is_utf8(source.path):
         return None
     found = os.stat(source.path)
     folder, name = os.path.split(os.path.abspath(source.path))
     return os.path.join(
         folder, f".{name}.{found.st_size}-{found.st_mtime_ns}.async-guard-{FORMAT}.parquet"
     )
+
+
+def _is_utf8(path: str) -> bool:
+    """Tell whether DuckDB can be told the name of a file."""
+    return path.encode("utf-8", "replace").decode() == path
 
 
 def _made(connection: Any, source: Source, path: str) -> Accounts:
@@ -137,4 +156,5 @@ def _accounts_in(connection: Any, path: str) -> Accounts:
     ).fetchall()
     found = json.loads(rows[0][0])
     found["first_lost"] = [Loss(*loss) for loss in found["first_lost"]]
+    found["first_unread"] = found["first_unread"] and Loss(*found["first_unread"])
     return Accounts(**found)

@@ -12,7 +12,7 @@ from typing import Any
 
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.decoding import decoded, decoded_text
-from async_guard.logs.envelopes import CRI, OURS, Found, Text, unwrap, unwrapped
+from async_guard.logs.envelopes import CRI, NAMED, OURS, Found, Text, unwrap, unwrapped
 from async_guard.logs.events import READ, Event, is_fingerprint, read_event
 from async_guard.logs.fragments import (
     BEGINNING,
@@ -38,7 +38,7 @@ _READABLE = re.compile(
     r"\[outcome=(?P<outcome>\w+)(?: rule=(?P<rule>AG\d+))? fingerprint=(?P<fingerprint>\w+)"
     r" count=(?P<count>\d+)\]"
 )
-_PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)\.")
+_PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)\.\s*(?P<advice>.*)")
 
 
 class Reader:
@@ -248,8 +248,12 @@ class Reader:
 
     def _read_broken(self, text: str, depth: int) -> bool:
         """Read what is whole in *text*, and keep what is not."""
-        if (match := _READABLE.search(text)) and '"async_guard.' not in text:
-            return self._read_readable(match)
+        if '"async_guard.' not in text:
+            if match := _READABLE.search(text):
+                return self._read_readable(match)
+            if not self._torn and (match := NAMED.search(text)):
+                self._accounts.leave_unread(self._name, self._offset, match[0])
+                return False
         self._is_damaged, found = True, False
         for part in split(text):
             if isinstance(part, str):
@@ -277,6 +281,8 @@ class Reader:
             "message": match["message"],
             "code.file.path": place["path"] if place else None,
             "code.line.number": place["line"] if place else None,
+            "code.function.name": match["message"].split(" ", 1)[0],
+            "async_guard.advice": place["advice"] if place else None,
             **{
                 f"async_guard.{key}": match[key]
                 for key in ("outcome", "rule", "fingerprint", "count")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from async_guard.logs.reading import Result
 from async_guard.logs.repository import Repository
 from async_guard.logs.tally import Tally
 
+_DID = re.compile(r"\S+ (.+?) while the event loop runs")
 _WORST_FIRST = ("error", "warning", "info")
 
 
@@ -55,6 +57,8 @@ class Problem:
         hit = self.hit
         if hit.relation:
             return hit.relation
+        if hit.orm_model is None and (said := _DID.match(hit.message)):
+            return said[1]
         model = hit.orm_model or hit.access.replace("_", " ")
         return f"{model} ({hit.orm_operation})" if hit.orm_operation else model
 
@@ -194,30 +198,43 @@ def with_arguments(before: str, after: str) -> str:
     return after.removesuffix("(…)") + arguments if is_the_call and function in after else after
 
 
+def nothing(report: Report) -> str:
+    """Say that there is no problem, or only none that could be read."""
+    is_sure = report.accounts.is_whole
+    return "No problems." if is_sure else "No problems in what could be read."
+
+
 def summed_up(accounts: Accounts) -> list[str]:
     """Say in sentences what became of the input."""
     lines = [
-        f"{_number(accounts.lines, 'line')} read in {_number(accounts.files, 'file')}: "
+        f"{numbered(accounts.lines, 'line')} read in {numbered(accounts.files, 'file')}: "
         f"{accounts.ours:,} ours, {accounts.foreign:,} foreign; "
-        f"{_number(accounts.recovered, 'event')} recovered, {accounts.lost:,} lost."
+        f"{numbered(accounts.recovered, 'event')} recovered, {accounts.lost:,} lost."
     ]
     if accounts.cut:
         lines.append(
-            f"{_number(accounts.cut, 'line')} cut too early to tell whether they were ours."
+            f"{numbered(accounts.cut, 'line')} cut too early to tell whether they were ours."
+        )
+    if accounts.unread and accounts.first_unread:
+        first = accounts.first_unread
+        lines.append(
+            f"{numbered(accounts.unread, 'line')} written for people, with the name of an event "
+            f"but not its keys (the first: {first.file}, byte {first.offset}): to have them "
+            "counted, set ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
         )
     if accounts.unnamed:
         lines.append(
-            f"{_number(accounts.unnamed, 'hit')} without a fingerprint: the guard had no room "
+            f"{numbered(accounts.unnamed, 'hit')} without a fingerprint: the guard had no room "
             "for more (MAX_FINGERPRINTS)."
         )
     if accounts.newer:
         lines.append(
-            f"{_number(accounts.newer, 'event')} of a newer version than this reader: upgrade it."
+            f"{numbered(accounts.newer, 'event')} of a newer version than this reader: upgrade it."
         )
     if accounts.undated:
-        lines.append(f"{_number(accounts.undated, 'event')} left out: they say no time.")
+        lines.append(f"{numbered(accounts.undated, 'event')} left out: they say no time.")
     if accounts.repeated:
-        lines.append(f"{_number(accounts.repeated, 'hit')} left out: their id was read before.")
+        lines.append(f"{numbered(accounts.repeated, 'hit')} left out: their id was read before.")
     lines += [
         f"lost: {loss.file}, byte {loss.offset}: {loss.reason}" for loss in accounts.first_lost
     ]
@@ -229,14 +246,15 @@ def compared(report: Report) -> list[str]:
     """Say in sentences how the problems differ from the baseline."""
     if not report.has_baseline:
         return []
-    lines = [f"{_number(len(report.new), 'new problem')} against the baseline."]
+    lines = [f"{numbered(len(report.new), 'new problem')} against the baseline."]
     if report.gone:
-        lines.append(f"{_number(len(report.gone), 'problem')} of it no longer in the log:")
+        lines.append(f"{numbered(len(report.gone), 'problem')} of it no longer in the log:")
         lines += [f"  {key}  {what}" for key, what in sorted(report.gone.items())]
     return lines
 
 
-def _number(count: int, what: str) -> str:
+def numbered(count: int, what: str) -> str:
+    """Return ``1 line``, ``2 lines``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

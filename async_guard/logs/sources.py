@@ -15,6 +15,7 @@ from async_guard.logs.compression import LONGEST_MAGIC, is_plain
 from async_guard.logs.failures import CommandFailed
 
 STDIN = "-"
+_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ def find_sources(paths: Sequence[str]) -> list[Source]:
     """
     found: dict[object, Source] = {}
     for path in paths:
+        if not path or "\0" in path:
+            raise CommandFailed(f"{path!r} is no PATH: name a log file, a directory or a glob.")
         files = list(_files(path))
         if not files:
             raise CommandFailed(f"There is no log at {path}.")
@@ -66,7 +69,12 @@ def _files_below(folder: str) -> Iterator[str]:
         folders.sort()
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
-        yield from (path for path in paths if os.path.isfile(path))
+        yield from (path for path in paths if os.path.isfile(path) and not _is_parquet(path))
+
+
+def _is_parquet(path: str) -> bool:
+    """An export among the logs is no log."""
+    return path.lower().endswith(".parquet")
 
 
 def _unreadable(error: OSError, path: str | None = None) -> NoReturn:
@@ -92,9 +100,12 @@ def _source(path: str) -> Source:
         if not stat.S_ISREG(found.st_mode):
             return Source(path, 0, is_seekable=False)  # a pipe may be opened only once
         with open(path, "rb") as file:
-            return Source(path, found.st_size, is_plain(file.read(LONGEST_MAGIC)))
+            beginning = file.read(LONGEST_MAGIC)
     except OSError as error:
         _unreadable(error, path)
+    if beginning.startswith(_PARQUET):
+        raise CommandFailed(f"{path} is Parquet and no log: leave it out, or ask DuckDB about it.")
+    return Source(path, found.st_size, is_plain(beginning))
 
 
 @contextmanager

@@ -1,19 +1,31 @@
 """System checks: each fires where something is wrong, and is silent where nothing is."""
 
+import functools
 import importlib.metadata
 import io
+import re
+import sys
+import types
+from pathlib import Path
 
 import asgiref.sync
 import pytest
+import strawberry
 from django.contrib.contenttypes.models import ContentType
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db.models.query import ModelIterable
 from django.test import override_settings
+from django.urls import include, path
+from strawberry.django.views import AsyncGraphQLView, GraphQLView
+from strawberry.extensions import QueryDepthLimiter
 
+from async_guard import checks
 from async_guard.checks import MIDDLEWARE
-from tests.delivery.process import Project
+from async_guard.integrations.strawberry import AsyncGuardExtension
+from tests.delivery.process import ROOT, Project
 
+pytestmark = pytest.mark.urls("tests.delivery.urls")
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
 NOT_CALLABLE = "a text"
@@ -133,6 +145,13 @@ def test_log_file(tmp_path, kind):
     ]
 
 
+def test_log_file_that_cannot_be():
+    """
+    E004: a name that no file may have.
+    """
+    assert ids({"LOG_FILE": "a\0b"}) == ["E004"]
+
+
 def test_log_file_that_is_a_device():
     """
     E004 is silent for a file that is no regular one, such as /dev/null.
@@ -230,6 +249,173 @@ def test_resume_without_greenlet(monkeypatch):
 
     assert ids({"AUTO_RETRY": "resume"}) == ["E005"]
     assert ids({"AUTO_RETRY": "rerun"}) == []
+
+
+@pytest.fixture
+def serve(monkeypatch, settings):
+    """Return a function that makes URL patterns the project's."""
+
+    def serve(*patterns):
+        module = types.ModuleType("served_urls")
+        module.urlpatterns = patterns
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        settings.ROOT_URLCONF = module.__name__
+
+    return serve
+
+
+@strawberry.type
+class Query:
+    hello: str = "world"
+
+
+class Own(AsyncGuardExtension):
+    """A project's own variety."""
+
+
+class View(AsyncGraphQLView):
+    schema = strawberry.Schema(Query)
+
+
+def wrapped(view):
+    @functools.wraps(view)
+    def wrapper(request):
+        return view(request)
+
+    return wrapper
+
+
+def schema_with(*extensions):
+    return strawberry.Schema(Query, extensions=extensions)
+
+
+@pytest.mark.filterwarnings("ignore:Passing an extension instance:DeprecationWarning")
+@pytest.mark.parametrize(
+    "make_extensions, expected",
+    [
+        (list, ["W007"]),
+        (lambda: [QueryDepthLimiter], ["W007"]),
+        (lambda: [QueryDepthLimiter(max_depth=3)], ["W007"]),
+        (lambda: [AsyncGuardExtension], []),
+        (lambda: [AsyncGuardExtension()], []),
+        (lambda: [QueryDepthLimiter, Own], []),
+        (lambda: [lambda: pytest.fail("called")], []),
+    ],
+)
+def test_schema_without_the_extension(serve, make_extensions, expected):
+    """
+    W007: a schema that surely has no extension of ours; a factory is not called to find out.
+    """
+    serve(path("graphql/", AsyncGraphQLView.as_view(schema=schema_with(*make_extensions()))))
+
+    assert ids() == expected
+
+
+def test_schema_is_found(serve):
+    """
+    W007 finds schemas in included and decorated views, tells each once, and says what to write.
+    """
+    schema = schema_with()
+    view = wrapped(AsyncGraphQLView.as_view(schema=schema))
+    serve(path("api/", include([path("v1/", view), path("v2/", view)])), path("", View.as_view()))
+
+    with override_settings(ASYNC_GUARD={}):
+        messages = run_checks(tags=["async_guard"])
+
+    hint = (
+        "Add it: strawberry.Schema(…, extensions=[AsyncGuardExtension]), with "
+        "from async_guard.integrations.strawberry import AsyncGuardExtension."
+    )
+    said = "its hits name no operation, and how they ended may be told wrongly."
+    assert [(each.id, each.msg, each.hint) for each in messages] == [
+        (
+            "async_guard.W007",
+            f"The schema served at {route} has no AsyncGuardExtension: {said}",
+            hint,
+        )
+        for route in ("api/v1/", "/")
+    ]
+
+
+def test_schemas_that_say_nothing(serve):
+    """
+    W007 is silent for synchronous views, schemas of another make, and URLs that cannot be read.
+    """
+    serve(
+        path("sync/", GraphQLView.as_view(schema=schema_with())),
+        path("other/", AsyncGraphQLView.as_view(schema=object())),
+        path("none/", AsyncGraphQLView.as_view(schema=None)),
+    )
+    assert ids() == []
+    assert ids(ROOT_URLCONF="no.such.module") == []
+    assert ids(ROOT_URLCONF=None) == []
+
+
+def test_schema_is_silenced(serve):
+    """
+    W007 may be silenced as any check of Django's.
+    """
+    serve(path("graphql/", View.as_view()))
+    err = io.StringIO()
+
+    with override_settings(ASYNC_GUARD={}, SILENCED_SYSTEM_CHECKS=["async_guard.W007"]):
+        call_command("check", tags=["async_guard"], stdout=err, stderr=err)
+
+    assert err.getvalue() == "System check identified no issues (1 silenced).\n"
+
+
+@pytest.mark.parametrize("name", ["PROJECT_PATHS", "LIBRARY_PATHS"])
+def test_folders(tmp_path, name):
+    """
+    W008: a folder that is not there, with one that is called nearly so.
+    """
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "file").write_text("")
+    wrong = [tmp_path / "shpo", tmp_path / "file", tmp_path / "no" / "where"]
+
+    with override_settings(ASYNC_GUARD={name: [tmp_path / "shop", *wrong]}):
+        messages = run_checks(tags=["async_guard"])
+
+    said = "which is no folder, so no code is in it."
+    assert [(each.id, each.msg, each.hint) for each in messages] == [
+        ("async_guard.W008", f"ASYNC_GUARD['{name}'] names {path}, {said}", hint)
+        for path, hint in zip(
+            wrong,
+            [f"Did you mean {tmp_path / 'shop'}?", *[f"Mend it, or remove it from {name}."] * 2],
+            strict=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", ["RETRY_ALLOW", "RETRY_DENY"])
+def test_retry_patterns_without_a_retry(name):
+    """
+    W009: patterns for retries that never happen.
+    """
+    assert found({name: ["Query.*"]}) == [
+        ("W009", f"ASYNC_GUARD['{name}'] does nothing while AUTO_RETRY is 'off'.")
+    ]
+    assert ids({name: ["Query.*"], "AUTO_RETRY": "rerun"}) == []
+    assert ids({name: []}) == []
+
+
+def test_middleware_twice():
+    """
+    W010: two of the same middleware.
+    """
+    assert found(MIDDLEWARE=[MIDDLEWARE, SESSIONS, MIDDLEWARE]) == [
+        ("W010", f"{MIDDLEWARE} is in MIDDLEWARE 2 times.")
+    ]
+
+
+def test_documented():
+    """
+    Every check has its line in the documentation, and no other has.
+    """
+    source = Path(checks.__file__).read_text("utf-8")
+    written = re.findall(r"^\| `([EW]\d+)` \|", (ROOT / "docs/checks.md").read_text("utf-8"), re.M)
+
+    assert written == sorted(set(re.findall(r"async_guard\.([EW]\d{3})", source)))
 
 
 def test_several_at_once(monkeypatch):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.delivery.process import VALIDATOR, Project, without_envelope
+from tests.delivery.process import VALIDATOR, Project, total, without_envelope
 
 SHARED = """
 import structlog
@@ -98,6 +98,34 @@ def test_plain_logging_prints_one_line_on_stderr(project: Project):
     found = f"rule={told['async_guard.rule']} fingerprint={told['async_guard.fingerprint']}"
     line = f"async_guard.hit: {told['message']} [outcome=swallowed {found} count=1]\n"
     assert (run.out, run.err) == ("", line)
+
+
+INFO = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"async_guard": {"handlers": ["console"], "level": "INFO"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ["hit"] * 5),
+        ({"LOGGING": {**INFO, "loggers": {}, "root": {"handlers": ["console"]}}}, ["hit"] * 5),
+        ({"LOGGING": INFO}, ["started", *["hit"] * 5, "summary"]),
+    ],
+    ids=["no LOGGING", "a root without a level", "as the README says"],
+)
+def test_level(project: Project, settings, names):
+    """
+    Without a level only hits are shown, as the README says; the file has the summary all the same.
+    """
+    run = project.run("asyncio.run(swallow(20))", **settings)
+
+    shown = [line.partition(":")[0] for line in run.err.splitlines()]
+    assert shown == [f"async_guard.{name}" for name in names]
+    assert total(project.events()) == 20
 
 
 def test_plain_logging_has_every_key_on_the_record(project: Project):

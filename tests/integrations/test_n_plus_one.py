@@ -43,6 +43,12 @@ def create_shelf():
         models.Note.objects.create(content_object=film, text="note")
 
 
+def screen_shelf():
+    room = models.Room.objects.create(name="room")
+    for film in models.Film.objects.all():
+        models.Screening.objects.create(film=film, room=room)
+
+
 @strawberry_django.type(models.Director)
 class Director:
     name: strawberry.auto
@@ -206,6 +212,20 @@ async def test_threshold(threshold, count, expected):
         await execute(schema, f"{{ few(count: {count}) }}")
 
     assert [hit.count for hit in hits] == expected
+
+
+async def test_not_what_an_error_page_shows(settings):
+    """
+    Django's error page reads what the variables hold, row by row: that is no hit of the project's.
+    """
+    settings.DEBUG = True
+    await sync_to_async(screen_shelf)()
+
+    with capture_hits() as hits:
+        response = await get("/broken-with-rows/")
+
+    assert "film 7 in room" in response.content.decode()
+    assert hits == []
 
 
 async def test_concurrent_operations():

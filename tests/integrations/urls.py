@@ -10,7 +10,7 @@ from strawberry.django.views import AsyncGraphQLView, GraphQLView
 
 from async_guard.integrations.strawberry import AsyncGuardExtension
 from tests.integrations.catalogue import build
-from tests.testapp.models import Film
+from tests.testapp.models import Film, Screening
 
 
 def decorated(view):
@@ -101,6 +101,11 @@ async def broken(request):
     raise ValueError("broken")
 
 
+async def broken_with_rows(request):
+    rows = Screening.objects.order_by("pk")  # each row's __str__ loads its film
+    raise ValueError(f"broken with {rows.query.get_initial_alias()}")
+
+
 async def fine(request):
     return HttpResponse(str(await Film.objects.acount()))
 
@@ -128,6 +133,7 @@ urlpatterns = [
     path("sync-page/", sync_page),
     path("sync-stream/", sync_stream),
     path("broken/", broken),
+    path("broken-with-rows/", broken_with_rows),
     path("fine/", fine),
     path("api/", include(api)),
     path("unguarded/", AsyncGraphQLView.as_view(schema=unguarded)),

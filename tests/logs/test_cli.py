@@ -16,7 +16,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from async_guard import cli
+from async_guard.commands.inputs import KNOWN
 from tests.counted import counted
+from tests.delivery.process import SCHEMA
 from tests.logs.making import FOREIGN, event, line, summary
 
 NO_SETTINGS = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
@@ -102,17 +104,31 @@ def test_management_command(log):
         ["report", "{log}", "--baseline", "/nope"],
         ["report", "{log}", "--baseline", "{log}"],
         ["report", "{log}", "-o", "/nope/x.html"],
+        ["report", "{log}", "--since", ""],
+        ["report", "{log}", "--since", "0001-01-01"],
+        ["report", "{log}", "--since", "2026-02-01", "--until", "2026-01-01"],
+        ["report", "{log}", "--kind", "sync"],
+        ["report", "{log}", "--outcome", "swalowed"],
+        ["report", "{log}", "--owner", "me"],
+        ["report", ""],
+        ["report", "a\0b"],
         ["explain", "ffff", "{log}"],
         ["explain", "0000", "{log}"],
+        ["explain", "", "{log}"],
         ["follow", "{folder}"],
         ["follow", "{log}", "-n", "x"],
+        ["follow", "{log}", "-n", "²"],
+        ["follow", ""],
+        ["follow", "a\0b"],
         ["export", "--to", "parquet", "{log}"],
         ["export", "--to", "jsonl", "-o", "/nope/x", "{log}"],
         ["sql", "selec", "{log}"],
+        ["sql", "", "{log}"],
+        ["sql", "-- nothing", "{log}"],
         ["sql", "select nothing from hits", "{log}"],
         ["baseline", "write", "-o", "/nope/x", "{log}"],
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments).replace("\0", "NUL"),
 )
 def test_wrong_use(log, tmp_path, capsys, arguments):
     """
@@ -127,7 +143,133 @@ def test_wrong_use(log, tmp_path, capsys, arguments):
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["nope"], ["report"], ["report", "x", "--format", "y"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "{log}"],
+        ["report", "{log}", "--format", "json"],
+        ["report", "{folder}"],
+        ["report", "{log}", "--dask", "tcp://127.0.0.1:1"],
+        ["export", "--to", "jsonl", "{log}"],
+        ["export", "--to", "parquet", "{log}"],
+        ["baseline", "write", "{log}"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("name", ["app.log", "link"])
+def test_a_log_is_never_written_over(log, tmp_path, capsys, arguments, name):
+    """
+    A result that would take the place of a log is refused, and the log stays as it is.
+    """
+    before = Path(log).read_bytes()
+    (tmp_path / "link").symlink_to(log)
+    output = str(tmp_path / name)
+    given = [each.format(log=log, folder=tmp_path) for each in arguments]
+
+    status, out, err = run(*given, "-o", output, capsys=capsys)
+
+    assert (status, out, Path(log).read_bytes()) == (2, "", before)
+    if arguments[0] != "baseline":  # which says that it is no baseline
+        said = "is one of the logs that are read: name another file with -o."
+        assert err == f"async-guard: {output} {said}\n"
+
+
+def test_a_report_among_the_logs(log, tmp_path, capsys):
+    """
+    A report that lies in the folder of the logs is made anew.
+    """
+    output = str(tmp_path / "report.html")
+
+    assert run("report", str(tmp_path), "-o", output, capsys=capsys)[0] == 0
+    assert run("report", str(tmp_path), "-o", output, capsys=capsys) == (0, "", "")
+    other = tmp_path.parent / f"{tmp_path.name}.txt"
+    for _ in range(2):
+        assert run("report", str(tmp_path), "-o", str(other), capsys=capsys) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe{",
+        b"[" * 100_000,
+        b'{"version": %s}' % (b"1" * 5000),
+        b'{"version": 1, "d2be947801a8627b": "x", <<<<<<< HEAD',
+        b'{"version": 1, "d2be947801a8627b": {"count": 1}}',
+        b'{"version": 1, "d2be947801a8627b": null}',
+    ],
+    ids=range(7),
+)
+def test_damaged_baseline(log, tmp_path, capsys, data):
+    """
+    A baseline that cannot be understood is named, in one sentence.
+    """
+    path = tmp_path / "known.json"
+    path.write_bytes(data)
+
+    status, out, err = run("report", log, "--baseline", str(path), capsys=capsys)
+
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"async-guard: The baseline {path} is ")
+
+
+def test_baseline_that_cannot_be_printed(log, tmp_path, capsys):
+    """
+    Half a surrogate pair in a baseline ends no report.
+    """
+    path = tmp_path / "known.json"
+    path.write_text('{"version": 1, "abc\\ud800": "x"}')
+
+    status, out, _ = run("report", log, "--baseline", str(path), capsys=capsys)
+
+    assert (status, "  abc?  x\n" in out) == (0, True)
+
+
+def test_baseline_without_a_name(log, capsys):
+    """
+    An empty name, of a variable that is not set perhaps, is not taken for none.
+    """
+    assert run("report", log, "--baseline", "", capsys=capsys)[0] == 2
+    assert run("follow", log, "--baseline", "", capsys=capsys)[0] == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', "import os\n"])
+def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
+    """
+    What is no baseline, or a damaged one, is left as it is.
+    """
+    path = tmp_path / "known.json"
+    path.write_text(text)
+
+    status, out, err = run("baseline", "write", log, "-o", str(path), capsys=capsys)
+
+    assert (status, out, path.read_text()) == (2, "", text)
+    assert err.endswith(" Remove it, or name another file with -o.\n")
+
+
+def test_filters_know_the_schema():
+    """
+    What a filter takes for misspelt is what the schema has not.
+    """
+    keys = json.loads(SCHEMA.read_text("utf-8"))["properties"]
+
+    assert {name: set(known) - {"unknown"} for name, known in KNOWN.items()} == {
+        name: set(keys[f"async_guard.{name}"]["enum"]) for name in KNOWN
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["report"],
+        ["report", "x", "--format", "y"],
+        ["report", "x", "--min-count", "²"],
+        ["report", "x", "--processes", "9" * 5000],
+        *(["follow", "x", "--interval", each] for each in ("nan", "-1", "inf", "soon")),
+    ],
+)
 def test_usage(capsys, arguments):
     """
     What argparse refuses is status 2, too.
@@ -301,6 +443,22 @@ def test_ratchet(log, tmp_path, capsys):
     assert "count" not in written
 
 
+def test_one_problem(tmp_path, capsys):
+    """
+    One problem is not several.
+    """
+    log, known = tmp_path / "app.log", tmp_path / "known.json"
+    log.write_text(line(1))
+
+    said = run("baseline", "write", str(log), "-o", str(known), capsys=capsys)
+
+    assert said == (0, f"{known}: 1 problem.\n", "")
+    assert "\nhits     1 in 1 event\n" in run("explain", "0", str(log), capsys=capsys)[1]
+    _, page, _ = run("report", str(log), "--format", "html", capsys=capsys)
+    assert "<title>async_guard: 1 problem</title>" in page
+    assert "<p>1 problem, 1 hit. " in page
+
+
 def test_explain(log, capsys):
     """
     The first characters of a fingerprint are enough to be told everything.
@@ -364,6 +522,45 @@ def test_on_a_terminal(log):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_output_that_cannot_show_everything(log):
+    """
+    What standard output cannot encode is escaped, and ends no report.
+    """
+    environment = {**NO_SETTINGS, **counted(), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, "report", log], env=environment, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"raised \\xb7 AG101" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
+def test_output_that_is_full(log):
+    """
+    A full disk behind standard output is status 2 and one sentence.
+    """
+    environment = {**NO_SETTINGS, **counted()}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "report", log], env=environment, stdout=full, stderr=subprocess.PIPE
+        )
+
+    said = b"async-guard: standard output failed: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_sql_of_a_name_that_is_no_text(log, capsys):
+    """
+    A log whose name is not UTF-8 is asked like any other.
+    """
+    pytest.importorskip("duckdb")
+    path = os.fsencode(log) + b"\xff"
+    os.rename(log, path)
+
+    status, out, _ = run("sql", "select count(*) as n from hits", os.fsdecode(path), capsys=capsys)
+
+    assert (status, out) == (0, "n\n4\n")
+
+
 def test_doctor(capsys):
     """
     The doctor tells what is installed, configured and patched.
@@ -395,6 +592,27 @@ def test_export(log, tmp_path, capsys):
     assert sum(row["count"] for row in rows) == 44
 
 
+def test_exports_among_the_logs(log, tmp_path, capsys):
+    """
+    What was exported is no log: told of its lines, passed over in a folder, refused by name.
+    """
+    pytest.importorskip("duckdb")
+    parquet, lines = tmp_path / "hits.parquet", tmp_path / "hits.jsonl"
+    assert run("export", "--to", "parquet", "-o", str(parquet), log, capsys=capsys)[0] == 0
+    status, out, _ = run("report", str(tmp_path), "--format", "json", capsys=capsys)
+    assert (status, json.loads(out)["input"]["files"]) == (0, 1)
+    assert run("report", str(parquet), capsys=capsys) == (
+        2,
+        "",
+        f"async-guard: {parquet} is Parquet and no log: leave it out, or ask DuckDB about it.\n",
+    )
+
+    assert run("export", "--to", "jsonl", "-o", str(lines), log, capsys=capsys)[0] == 0
+    status, out, _ = run("report", str(lines), capsys=capsys)
+    told = re.findall(r"byte \d+: (.*)", out)
+    assert told == ["a row that export wrote: read the log that it was made of"] * 4
+
+
 def test_sql(log, capsys):
     """
     SQL sees what the report sees; the cache beside the log is used, and never old.
@@ -420,14 +638,82 @@ def test_sql(log, capsys):
     assert out.startswith("fingerprint       hits\n")
 
 
+def test_sql_tells_the_same_from_its_cache(log, capsys):
+    """
+    What a log says of its lines is told again where its table is at hand.
+    """
+    pytest.importorskip("duckdb")
+    with open(log, "a") as file:
+        file.write("ERROR async_guard.hit: it was cut\n{")
+
+    first = run("sql", "select 1", log, capsys=capsys)
+
+    assert "1 line written for people" in first[2]
+    assert run("sql", "select 1", log, capsys=capsys) == first
+
+
+@pytest.fixture
+def orphans(log) -> list[Path]:
+    """Return tables of two logs that are gone, beside files that only look like some."""
+    names = [".app.log.1.20-30.async-guard-1.parquet", ".a b.log.0-7.async-guard-2.parquet"]
+    others = [
+        ".mine.parquet",
+        "app.log.1.20-30.async-guard-1.parquet",
+        ".app.log.1.20-x.async-guard-1.parquet",
+        ".app.log.1.20-30.async-guard-1.parquet.bak",
+        f".{os.path.basename(log)}.1-1.async-guard-0.parquet",
+    ]
+    paths = [Path(log).parent / name for name in [*names, *others]]
+    for path in paths:
+        path.write_text("")
+    return paths[: len(names)]
+
+
+def test_sql_removes_the_caches_of_logs_that_are_gone(log, orphans, capsys):
+    """
+    A table whose log was rotated away is removed, and no file that may be somebody else's.
+    """
+    pytest.importorskip("duckdb")
+    assert run("sql", "select 1", log, capsys=capsys)[0] == 0  # and the old table of this log
+    before = set(os.listdir(Path(log).parent))
+    orphans[0].write_text("")
+
+    assert run("sql", "select 1", log, capsys=capsys)[0] == 0
+
+    left = set(os.listdir(Path(log).parent))
+    assert left == before
+    assert {path.name for path in orphans}.isdisjoint(left)
+    assert {".mine.parquet", ".app.log.1.20-30.async-guard-1.parquet.bak"} < left
+
+
+def test_sql_where_caches_cannot_be_removed(log, orphans, capsys, monkeypatch):
+    """
+    Where that is not permitted they stay, and the answer is as ever.
+    """
+    pytest.importorskip("duckdb")
+    unlink = os.unlink
+
+    def refuse(path, *more, **options):
+        if os.fspath(path) in map(str, orphans):
+            raise PermissionError(path)
+        unlink(path, *more, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+
+    status, out, _ = run("sql", "select count(*) as n from hits", log, capsys=capsys)
+
+    assert (status, out) == (0, "n\n4\n")
+    assert all(path.exists() for path in orphans)
+
+
 class Following:
     """``follow`` as a process, and what it has said so far."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self._out = folder / "said.txt"
-        with self._out.open("wb") as out:
+        self._out, self.complaints = folder / "said.txt", folder / "complaints.txt"
+        with self._out.open("wb") as out, self.complaints.open("wb") as err:
             command = [*COMMAND, "follow", "--interval", "0.5", *arguments]
-            self._process = subprocess.Popen(command, stdout=out)
+            self._process = subprocess.Popen(command, stdout=out, stderr=err)
 
     def until(self, text: str) -> None:
         deadline = time.monotonic() + 30
@@ -486,7 +772,7 @@ def test_follow(tmp_path):
 
 def test_follow_what_is_not_there(tmp_path):
     """
-    A file that is not there yet is waited for, and read from its beginning.
+    A file that is not there yet is waited for, which is said, and read from its beginning.
     """
     path, base = tmp_path / "app.log", tmp_path / "base.json"
     base.write_text(json.dumps({f"{1:016x}": "known", "version": 1}))
@@ -496,3 +782,6 @@ def test_follow_what_is_not_there(tmp_path):
         following.until(f"new     {2:016x}")
         following.until(f"+1      {1:016x}")
         following.end()
+
+        said = following.complaints.read_text()
+        assert said == f"{path} is not there yet: waiting for it.\n"

@@ -7,6 +7,7 @@ import lzma
 
 import pytest
 
+from async_guard.logs.report import summed_up
 from tests.logs.making import FOREIGN, counts, event, line, read_bytes, summary
 
 
@@ -388,3 +389,42 @@ def test_lost_by_the_guard(tmp_path):
 
     assert counts(result) == {1: 1}
     assert (result.accounts.unnamed, result.accounts.dropped) == (17, 4)
+
+
+UNREAD = {
+    "cut": "2026-02-01 ERROR async_guard.hit: UserType.profile read User.prof",
+    "structlog's console": "2026-02-01 [error    ] async_guard.hit       async_guard.count=1",
+    "in colour": "[\x1b[1merror\x1b[0m] \x1b[1masync_guard.hit\x1b[0m \x1b[36mx",
+    "logfmt": 'message="A sentence." event=async_guard.hit async_guard.count=1',
+    "keys and values": "event='async_guard.summary' async_guard.frames=[{'line': 1}]",
+    "in docker": json.dumps({"log": "[error] async_guard.hit  a=1\n", "stream": "stderr"}),
+}
+
+
+@pytest.mark.parametrize("text", UNREAD.values(), ids=UNREAD)
+def test_written_for_people(tmp_path, text):
+    """
+    Lines that name an event and hold none are told, with the first one and what to do.
+    """
+    result = read_bytes(tmp_path, lines(FOREIGN, line(1), text, text))
+
+    accounts = result.accounts
+    assert counts(result) == {1: 1}
+    assert told(result) == (0, 0, 0)
+    assert (accounts.lines, accounts.ours, accounts.foreign) == (4, 1, 3)
+    assert not accounts.is_whole
+    assert summed_up(accounts)[1:] == [
+        "2 lines written for people, with the name of an event but not its keys (the first: "
+        f"{tmp_path}/app.log, byte {len(lines(FOREIGN, line(1)))}): to have them counted, set "
+        "ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
+    ]
+
+
+def test_words_about_us(tmp_path):
+    """
+    A line that only speaks of async_guard is like any other.
+    """
+    text = "INFO async_guard.hits: see async_guard.hitting, async_guard and xasync_guard.hit_id"
+    result = read_bytes(tmp_path, lines(text, line(1)))
+
+    assert (counts(result), result.accounts.unread, result.accounts.is_whole) == ({1: 1}, 0, True)

@@ -1,10 +1,12 @@
 """``doctor``: what it finds odd, and what it says where something is missing."""
 
+import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
+import async_guard
 from async_guard import cli
 from async_guard.commands import doctor
 
@@ -50,6 +52,68 @@ def test_settings_that_cannot_be_read(lines, settings):
     assert said[at + 1 : at + 3] == ["  cannot be read", "Odd"]
     assert len(odd(said)) == 1
     assert "BURST" in odd(said)[0]
+
+
+def section(lines, begin):
+    at = lines.index(begin) + 1
+    return [line.split()[0] for line in lines[at : lines.index("", at)]]
+
+
+def test_patches_of_the_retry(lines):
+    """
+    What a retry patches is told, and only while it is on.
+    """
+    with async_guard.retrying("resume"):
+        resume = section(lines(), "Patched by AUTO_RETRY (resume)")
+    with async_guard.retrying("rerun"):
+        rerun = section(lines(), "Patched by AUTO_RETRY (rerun)")
+    with async_guard.guarded():
+        off = lines()
+
+    assert {"ConnectionHandler.__getitem__", "SyncToAsync.__call__"} < set(resume)
+    assert "ModelIterable.__iter__" not in resume
+    assert rerun == ["resolvers"]
+    assert [line for line in off if line.startswith("Patched")] == [
+        "Patched (the guard is installed)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["libcst", "greenlet"])
+def test_parts_that_are_installed(lines, name):
+    """
+    The optional parts are told with their versions.
+    """
+    [said] = [line.split() for line in lines() if line.split()[:1] == [name]]
+
+    assert said[1] == f"{version(name)}:"
+
+
+@pytest.fixture
+def logger():
+    logger = logging.getLogger("async_guard")
+    before = logger.level
+    yield logger
+    logger.setLevel(before)
+
+
+def test_summaries_that_nobody_sees(lines, settings, logger):
+    """
+    A level at which summaries are not logged is odd, unless a file has them.
+    """
+
+    def is_told():
+        return any("async_guard.summary is not logged" in line for line in odd(lines()))
+
+    settings.ASYNC_GUARD = {}
+    logger.setLevel(logging.WARNING)
+    assert is_told()
+
+    settings.ASYNC_GUARD = {"LOG_FILE": os.devnull}
+    assert not is_told()
+
+    settings.ASYNC_GUARD = {}
+    logger.setLevel(logging.INFO)
+    assert not is_told()
 
 
 def test_extra_that_is_missing(lines, monkeypatch):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from async_guard.logs.report import Problem
 from tests.logs.making import FOREIGN, counts, event, line, nested, read_bytes
 
 
@@ -118,6 +119,7 @@ ENVELOPES = {
     "a list": lambda n: json.dumps([json.loads(FOREIGN), event(n)]),
     "docker in CRI": lambda n: f"2026-02-01T00:00:00Z stdout F {docker(line(n) + chr(10))}",
     "for people": readable,
+    "for people in docker": lambda n: docker(readable(n) + "\n"),
     "python-json-logger": python_json_logger,
 }
 
@@ -137,10 +139,23 @@ def test_envelopes(tmp_path, name):
     hit = next(iter(result.tallies)).hit
     assert (hit.path, hit.line) == ("users/types.py", 24)
     assert hit.outcome == "raised"
-    if name != "for people":
+    if "for people" not in name:
         assert hit.frames[0]["line"] == 24
         assert hit.operation_name == "Users"
         assert hit.kind == "sync_orm"
+
+
+@pytest.mark.parametrize("text", [line(1), readable(1)], ids=["JSON", "for people"])
+@pytest.mark.parametrize("prefix", ["", "web-1: "])
+def test_copy_in_an_envelope(tmp_path, text, prefix):
+    """
+    A shipper that keeps the original beside the message tells of one hit; a batch of two, of two.
+    """
+    copied = {"message": text, "event": {"original": f"{prefix}{text}\n"}}
+    batch = {"logEvents": [{"message": text}, {"message": text}]}
+
+    assert counts(read_bytes(tmp_path, json.dumps(copied).encode())) == {1: 1}
+    assert counts(read_bytes(tmp_path, json.dumps(batch).encode())) == {1: 2}
 
 
 def test_envelopes_in_one_file(tmp_path):
@@ -258,3 +273,18 @@ def test_printed_over_many_lines(tmp_path, indent, shape):
 
     assert counts(result) == {1: 1, 2: 1, 3: 1, 4: 1}
     assert (result.accounts.lost, result.accounts.recovered) == (0, 0)
+
+
+def test_words_of_a_line_for_people(tmp_path):
+    """
+    A line for people says by whom what was done, and what to write instead.
+    """
+    [tally] = read_bytes(tmp_path, readable(1).encode()).tallies
+    problem = Problem(tally)
+
+    assert (problem.subject, problem.place, problem.function, problem.advice) == (
+        "read User.profile",
+        "users/types.py:24",
+        "UserType.profile",
+        event(1)["message"].partition("(users/types.py:24). ")[2],
+    )

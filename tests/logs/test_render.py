@@ -11,7 +11,7 @@ from async_guard.logs import progress
 from async_guard.logs.baseline import Baseline
 from async_guard.logs.output import write_file
 from async_guard.logs.proposal import Proposal
-from async_guard.logs.render import as_json, markdown, plain
+from async_guard.logs.render import as_json, html, markdown, plain
 from async_guard.logs.render.explanation import explanation, retried
 from async_guard.logs.report import Problem, make_report, with_arguments
 from tests.logs.making import FOREIGN, line, read_bytes, summary
@@ -171,3 +171,37 @@ def test_output_in_place():
     What is no regular file is written to, not replaced.
     """
     write_file("/dev/null", "text")
+
+
+def test_markdown_tells_fields_from_views(made):
+    """
+    A view is not called a field.
+    """
+    text = markdown.render(made)
+
+    assert "\n- fields: `UserType.profile`\n- views: " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FOREIGN, "No problems."),
+        (line(1)[:200], "No problems in what could be read."),
+        ("ERROR async_guard.hit: it was cut", "No problems in what could be read."),
+    ],
+    ids=["foreign", "cut", "for people"],
+)
+def test_nothing(tmp_path, monkeypatch, text, said):
+    """
+    Where something could not be read, no report says that there is no problem at all.
+    """
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "dumb")
+    report = make_report(read_bytes(tmp_path, text.encode()))
+    out = Terminal()
+    command._show(report, out)
+
+    assert plain.render(report).splitlines()[0] == said
+    assert out.getvalue().splitlines()[0] == said
+    assert f"\n{said}\n" in markdown.render(report)
+    assert f"<p>{said}</p>" in html.render(report)

@@ -171,3 +171,15 @@ def test_command(tmp_path, monkeypatch):
 
     assert follow.run(parser.parse_args(arguments), out) == 0
     assert f"new     {1:016x}" in out.getvalue()
+
+
+def test_command_says_that_it_waits(tmp_path, monkeypatch, capsys):
+    """
+    Who mistypes a name is not left to wait without a word.
+    """
+    monkeypatch.setattr(time, "sleep", lambda seconds: follow._stop(15, None))
+    parser = argparse.ArgumentParser()
+    follow.add_arguments(parser)
+
+    assert follow.run(parser.parse_args([str(tmp_path / "ap.log")]), io.StringIO()) == 0
+    assert capsys.readouterr().err == f"{tmp_path}/ap.log is not there yet: waiting for it.\n"

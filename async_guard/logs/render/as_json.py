@@ -93,4 +93,5 @@ def _input(accounts: Accounts) -> dict[str, Any]:
     found = asdict(accounts)
     found["foreign"] = accounts.foreign
     found["first_lost"] = [loss._asdict() for loss in accounts.first_lost]
+    found["first_unread"] = accounts.first_unread and accounts.first_unread._asdict()
     return found

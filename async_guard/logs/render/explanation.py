@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from async_guard.logs.render.plain import wrapped
-from async_guard.logs.report import Problem, seen
+from async_guard.logs.report import Problem, numbered, seen
 from async_guard.logs.tally import Trend
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -58,7 +58,7 @@ def _facts(problem: Problem) -> Iterator[str]:
     owner = f"{hit.owner} ({hit.owner_package})" if hit.owner_package else hit.owner
     duration = tally.duration_ms
     facts = {
-        "hits": f"{problem.count:,} in {tally.lines:,} events",
+        "hits": f"{problem.count:,} in {numbered(tally.lines, 'event')}",
         "outcome": problem.outcomes,
         "seen": seen(tally),
         "kind": f"{hit.kind}, {hit.access}",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from async_guard.advice import DOCS, RULES
 from async_guard.logs.events import dated
-from async_guard.logs.report import Problem, Report, compared, seen, summed_up
+from async_guard.logs.report import Problem, Report, compared, nothing, numbered, seen, summed_up
 from async_guard.logs.tally import Trend
 
 MOST_BYTES = 480_000
@@ -66,11 +66,11 @@ def _page(report: Report, detail: Detail) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     yield '<meta name="viewport" content="width=device-width">'
-    yield f"<title>async_guard: {len(report.problems)} problems</title>"
+    yield f"<title>async_guard: {numbered(len(report.problems), 'problem')}</title>"
     yield f"<style>{style}</style>\n</head>\n<body>"
     yield from _head(report)
     yield "<main>"
-    yield from _problems(report, detail) if report.problems else ("<p>No problems.</p>",)
+    yield from _problems(report, detail) if report.problems else (f"<p>{nothing(report)}</p>",)
     yield "</main>"
     yield from _foot(report)
     yield f"<script>{script}</script>\n</body>\n</html>"
@@ -98,7 +98,7 @@ def _hash(text: str) -> str:
 def _head(report: Report) -> Iterator[str]:
     yield "<header>\n<h1>async_guard report</h1>"
     yield (
-        f"<p>{len(report.problems):,} problems, {report.count:,} hits. "
+        f"<p>{numbered(len(report.problems), 'problem')}, {numbered(report.count, 'hit')}. "
         f"Made {escape(dated(report.made_at) or '')}; all times are UTC.</p>"
     )
     if report.patch_note:

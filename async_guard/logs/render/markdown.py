@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 
-from async_guard.logs.report import Problem, Report, compared, seen, summed_up
+from async_guard.logs.report import Problem, Report, compared, nothing, seen, summed_up
 
 
 def render(report: Report) -> str:
@@ -20,7 +20,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield "| hits | problem | where | outcome | fix |"
         yield "| ---: | --- | --- | --- | --- |"
     else:
-        yield "No problems."
+        yield nothing(report)
     for problem in report.problems:
         yield _row(problem)
     yield ""
@@ -50,7 +50,8 @@ def _details(problem: Problem) -> Iterator[str]:
     yield ""
     facts = {
         "seen": seen(problem.tally),
-        "fields": ", ".join(map(code, problem.named("fields", "views"))),
+        "fields": ", ".join(map(code, problem.named("fields"))),
+        "views": ", ".join(map(code, problem.named("views"))),
         "operations": ", ".join(map(code, problem.named("operations"))),
         "routes": ", ".join(map(code, problem.named("routes"))),
         "retry": problem.retry_cost,

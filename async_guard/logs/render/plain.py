@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from async_guard.logs.report import Problem, Report, compared, seen, summed_up
+from async_guard.logs.report import Problem, Report, compared, nothing, seen, summed_up
 
 WIDTH = 80
 INDENT = " " * 4
@@ -22,7 +22,7 @@ def _lines(report: Report) -> Iterator[str]:
     for problem in report.problems:
         yield from _problem(problem)
     if not report.problems:
-        yield "No problems."
+        yield nothing(report)
     yield ""
     for sentence in (*compared(report), *summed_up(report.accounts)):
         if sentence.startswith("lost:"):  # a path is not to be broken

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from async_guard.logs.render.plain import about
-from async_guard.logs.report import Problem, Report, compared, summed_up
+from async_guard.logs.report import Problem, Report, compared, nothing, summed_up
 
 WIDEST = 120
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -23,7 +23,9 @@ def show(report: Report, out: TextIO) -> None:
     if report.problems:
         console.print(_table(report))
     else:
-        console.print(Text("No problems.", style="bold green"))
+        console.print(
+            Text(nothing(report), style="bold green" if report.accounts.is_whole else "bold yellow")
+        )
     for sentence in (*compared(report), *summed_up(report.accounts)):
         console.print(Text(sentence, style="red" if sentence.startswith("lost:") else "dim"))
 
