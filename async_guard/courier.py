@@ -219,7 +219,7 @@ class Courier:
         if logged:
             self.limiter.total(outcome, hit.count)
         else:
-            self.limiter.count(hit, outcome, hit.count)
+            self.count(hit, outcome, hit.count)
         if operation is not None and operation.exposed is not None and outcome != HANDLED:
             remember(operation.exposed, hit.changed(outcome=outcome))
         if logged or self._extra:
@@ -240,6 +240,12 @@ class Courier:
                 outlet.pass_on(hit, context)
 
     # --- what was counted ----------------------------------------------------------------------
+
+    def count(self, hit: Hit, outcome: str, times: int) -> None:
+        """Count a hit that is settled for the next summary, which may be due at once."""
+        self.limiter.count(hit, outcome, times)
+        if self.is_closing:
+            self.summarise_soon()
 
     def _tick(self) -> None:
         self._tick_outside()

@@ -418,7 +418,7 @@ class Guard:
         def tell() -> None:
             is_full, operation = self._admit(problem), context.get(origin.current)
             if not (is_full or self.wants(operation)):
-                self._courier.limiter.count(problem.hit or hit, outcome, times)
+                self._courier.count(problem.hit or hit, outcome, times)
                 return
             names = context.copy().run(lambda: origin_of(find_field(), task))
             own = {"hit_id": new_hit_id(), "process_pid": os.getpid(), "exception_type": None}
@@ -442,9 +442,7 @@ class Guard:
     def count(self, hit: Hit, outcome: str) -> None:
         """Count a hit whose outcome is known."""
         with Deafness():
-            self._courier.limiter.count(hit, outcome)
-            if self._courier.is_closing:
-                self._courier.summarise_soon()
+            self._courier.count(hit, outcome, 1)
 
     def tell(self, hit: Hit, outcome: str, **how: Any) -> None:
         """Pass on a hit whose outcome is known."""
@@ -454,9 +452,7 @@ class Guard:
 
     def _deliver(self, pending: PendingHit, outcome: str) -> None:
         if not (pending.is_full or pending.is_exposed or self._courier.wants_all):
-            self._courier.limiter.count(pending.hit, outcome)  # most hits, so the short way
-            if self._courier.is_closing:
-                self._courier.summarise_soon()
+            self._courier.count(pending.hit, outcome, 1)  # most hits, so the short way
             return
         self._courier.deliver(
             pending.hit,

@@ -62,10 +62,17 @@ def wait_for(url: str) -> None:
     raise AssertionError("the server does not answer")
 
 
-def serve(project: Project, number: signal.Signals, *command: str, port: int, late: bool = False):
+def serve(
+    project: Project,
+    number: signal.Signals,
+    *command: str,
+    port: int,
+    late: bool = False,
+    **env: str,
+):
     """Start a server, have 20 requests hit 7 times each, and end it by a signal."""
     url = f"http://127.0.0.1:{port}"
-    server = project.start(*command)
+    server = project.start(*command, **env)
     try:
         wait_for(url)
         pids = {httpx.get(f"{url}/hit/7/").text for _ in range(20)}
@@ -114,14 +121,17 @@ def test_uvicorn_with_two_workers(project: Project):
     assert total(events) == 140
 
 
-def test_request_that_is_still_running(project: Project):
+@pytest.mark.parametrize(
+    "env", [{}, {"DJANGO_ALLOW_ASYNC_UNSAFE": "1"}], ids=["refused", "allowed"]
+)
+def test_request_that_is_still_running(project: Project, env: dict[str, str]):
     """
     Hits of a request that was still running when the signal came are told of, too.
     """
     project.write(SITE)
     port = free_port()
 
-    serve(project, signal.SIGTERM, *uvicorn_command(port), port=port, late=True)
+    serve(project, signal.SIGTERM, *uvicorn_command(port), port=port, late=True, **env)
 
     assert total(project.events()) == 180
 
