@@ -55,7 +55,7 @@ class Access:
 
 Reader = Callable[[FrameType], Access | None]
 MOST_FILTERS = 10
-"""So many of a queryset's filters are looked at to tell two accesses of one line apart."""
+"""So many of a queryset's filters are looked at where that has to be quick."""
 
 
 def read_access(stack: Stack) -> Access:
@@ -136,7 +136,7 @@ def _rows_key(queryset: Any) -> Iterator[Any]:
     instance = queryset._hints.get("instance")
     yield id(type(instance))
     yield from map(id, queryset._known_related_objects)
-    for field, value in islice(_filters(queryset), MOST_FILTERS):
+    for field, value in _first_filters(queryset):
         if instance is not None:
             yield id(field)
         elif _is_content_type(field) and isinstance(value, int):
@@ -359,6 +359,15 @@ def _cached_content_type(pk: Any) -> Any:
         if isinstance(pk, int) and pk in known:  # that of content_type__in is a list
             return known[pk].model_class()
     return None
+
+
+def filters_by_content_type(queryset: Any) -> bool:
+    """Tell whether a queryset may give the rows of a ``GenericRelation``."""
+    return any(_is_content_type(field) for field, _ in _first_filters(queryset))
+
+
+def _first_filters(queryset: Any) -> Iterator[tuple[Any, Any]]:
+    return islice(_filters(queryset), MOST_FILTERS)
 
 
 def _filtered_fields(queryset: Any) -> Iterator[Any]:

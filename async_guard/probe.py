@@ -33,6 +33,7 @@ import asgiref.sync
 import django.utils.asyncio
 from django.core.exceptions import SynchronousOnlyOperation
 
+from async_guard.access import filters_by_content_type
 from async_guard.deaf import Deafness
 from async_guard.errors import SeamMissing
 
@@ -63,7 +64,7 @@ class Listener(Protocol):
         """An async-unsafe call is about to block the loop, as the project allows."""
 
     def loaded(self, queryset: Any) -> None:
-        """Rows were fetched, maybe on behalf of an instance, in a thread without a running loop."""
+        """Rows were fetched on behalf of an instance, in a thread without a running loop."""
 
 
 def found(owner: Any, name: str) -> Any:
@@ -269,7 +270,9 @@ class Probe:
         @functools.wraps(original)
         def __iter__(iterable: Any) -> Any:
             queryset = iterable.queryset
-            is_relation = queryset._hints or queryset.model in generic
+            is_relation = queryset._hints or (
+                queryset.model in generic and filters_by_content_type(queryset)
+            )
             if is_relation and self.installed and _get_running_loop() is None:
                 listener.loaded(queryset)
             return original(iterable)
