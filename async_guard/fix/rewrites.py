@@ -8,7 +8,6 @@ is known, the access itself goes to the worker thread: right, but to be reviewed
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from async_guard.fix import block, field, iteration, methods, protocol, relation, thread
@@ -23,17 +22,18 @@ Rewrite = Callable[[Place], list[Edit]]
 
 
 def _as_django_field(place: Place) -> list[Edit]:
-    """Change the decorator; what the resolver reads is loaded with its object as well."""
+    """Change the decorator; what the resolver reads is loaded with its object, where it can be."""
     edits = field.django_field(place)
     if place.hit.access not in _READ:
         return edits
+    edits += relation.hinted_where_read(place) + relation.from_parents_that_show(place)
     try:
-        path = relation.path_in_resolver(place)
-        with suppress(Refused):  # the decorator may be elsewhere, or say so already
-            edits += field.hinted_field(place, relation.hint_of(place), path)
-    except Refused:
+        relation.from_parent(place)
+    except Done:
         return edits
-    return edits + relation.from_parents_that_show(place)
+    except Refused:  # it is loaded in the thread, for one object after the other
+        return [replace(each, is_fallback=True) for each in edits]
+    return edits
 
 
 def _evaluation(place: Place) -> list[Edit]:
@@ -58,7 +58,6 @@ _READ = {
 _RELATION: tuple[Rewrite, ...] = (
     relation.from_local,
     relation.from_parent,
-    relation.from_hint,
 )
 _ACCESS: tuple[Rewrite, ...] = (
     thread.access_in_thread,

@@ -475,9 +475,10 @@ def test_plain_resolver(tmp_path):
 HINTED = (
     "import strawberry_django\n\nschema = [DjangoOptimizerExtension]\n\n\n"
     "@strawberry_django.type(Film)\nclass FilmType:\n    @strawberry_django.field(only=[])\n"
-    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n"
+    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n\n\n"
+    "class Query:\n    films: list[FilmType] = strawberry_django.field()\n"
 )
-RESOLVER = {"graphql_resolver": "app.views:FilmType.name"}
+RESOLVER = {"graphql_resolver": "app.views:FilmType.name", "graphql_parent": "Query.films"}
 
 
 @pytest.mark.parametrize(
