@@ -16,6 +16,7 @@ import libcst as cst
 from async_guard.fix.checkout import Checkout, Source
 from async_guard.fix.code import called_name, last_name
 from async_guard.fix.locate import Place
+from async_guard.fix.manager import check_is_queryset
 from async_guard.fix.queryset import queryset_of
 from async_guard.fix.refusal import Refused
 from async_guard.fix.resolver import (
@@ -62,7 +63,7 @@ def _are_read(
 
 def _is_read(checkout: Checkout, source: Source, node: Field, seen: frozenset[Field]) -> bool:
     if isinstance(node, cst.FunctionDef):
-        return _returns_querysets(source, node)
+        return _returns_querysets(checkout, source, node)
     return _is_made(checkout, source, node, seen)
 
 
@@ -99,33 +100,33 @@ def _class_of(source: Source, node: Field) -> str:
 # --- a resolver --------------------------------------------------------------------------------
 
 
-def _returns_querysets(source: Source, function: cst.FunctionDef) -> bool:
+def _returns_querysets(checkout: Checkout, source: Source, function: cst.FunctionDef) -> bool:
     makers = [decorator_names(source, each) for each in function.decorators]
     if not _MAKERS.intersection(makers) and (
         _PLAIN not in makers or function.asynchronous is not None  # its coroutine is no queryset
     ):
         return False
     values = list(returned_values(source, function))
-    return bool(values) and all(_is_queryset(source, each) for each in values)
+    return bool(values) and all(_is_queryset(checkout, source, each) for each in values)
 
 
-def _is_queryset(source: Source, value: cst.BaseExpression) -> bool:
+def _is_queryset(checkout: Checkout, source: Source, value: cst.BaseExpression | None) -> bool:
     """Tell whether a value is a queryset that nobody has evaluated."""
     if isinstance(value, cst.Name):
-        found = bindings(source, value)
-        return bool(found) and all(_binds_queryset(source, each.value, value) for each in found)
+        found = [each.value for each in bindings(source, value)]
+        return bool(found) and all(_is_chain(checkout, source, each) for each in found)
+    return _is_chain(checkout, source, value)
+
+
+def _is_chain(checkout: Checkout, source: Source, value: cst.BaseExpression | None) -> bool:
     if not isinstance(value, cst.Call | cst.Attribute):
         return False
     try:
         queryset = queryset_of(source, value)
+        check_is_queryset(checkout, queryset)
     except Refused:
         return False
     return queryset.node is value and queryset.end is None
-
-
-def _binds_queryset(source: Source, value: cst.BaseExpression | None, name: cst.Name) -> bool:
-    is_other = not isinstance(value, cst.Name) or value.value != name.value
-    return value is not None and is_other and _is_queryset(source, value)
 
 
 # --- a field without a resolver ----------------------------------------------------------------

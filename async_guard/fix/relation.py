@@ -10,6 +10,7 @@ from async_guard.fix.code import called_name, everything
 from async_guard.fix.edit import Edit
 from async_guard.fix.field import hinted_field
 from async_guard.fix.locate import Place
+from async_guard.fix.manager import check_is_queryset
 from async_guard.fix.optimizer import check_hints_are_read
 from async_guard.fix.queryset import Queryset, loading, loading_column, queryset_of
 from async_guard.fix.refusal import Done, Refused
@@ -139,7 +140,9 @@ def _loaded(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
         raise Refused(f"The rows are of {queryset.model}, not of {wanted}.")
     if place.hit.access == "deferred_field":
         return loading_column(queryset, "__".join(path))
-    return loading(queryset, hint_of(place), "__".join(path))
+    edits = loading(queryset, hint_of(place), "__".join(path))
+    check_is_queryset(place.checkout, queryset)
+    return edits
 
 
 # --- from which object, along which path -------------------------------------------------------

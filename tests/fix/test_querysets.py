@@ -152,6 +152,109 @@ def test_followed(keys, body, line, tmp_path):
     assert added(patch) == [line]
 
 
+MANAGERS = """
+class Shared(models.QuerySet):
+    def recent(self):
+        films = self.filter(year=1)
+        films = films.order_by("pk")
+        return films
+
+    def shown(self):
+        return self.recent().exclude(a=1)
+
+
+class FilmManager(models.Manager.from_queryset(Shared)):
+    def get_queryset(self):
+        return super().get_queryset().shown()
+
+    def published(self):
+        if self.a:
+            return self
+        return self.get_queryset().filter(a=1)
+
+    def main(self):
+        return self.filter(a=1).first()
+
+    def all_of_them(self):
+        return list(self.recent())
+
+    def one_by_one(self):
+        yield self.recent()
+
+    def other(self):
+        return load()
+
+    def stepwise(self):
+        films = self.all()
+        films = films.main()
+        return films
+
+    def nothing(self):
+        pass
+
+    @property
+    def cached(self):
+        return self.all()
+
+    async def loaded(self):
+        return self.all()
+
+    def around(self):
+        return self.around().all()
+
+
+class Films:
+    def load(self):
+        return self.all()
+"""
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "Film.objects.published()",
+        "Film.objects.filter(a=1).recent()",
+        "Film.objects.shown()",
+        "Film.shown_ones.published()",
+        "Film.objects.around()",
+    ],
+)
+def test_method_that_gives_a_queryset(chain, tmp_path):
+    """
+    Behind a method of the project's own a relation is loaded where it gives a queryset.
+    """
+    code = function(f"async for film in {chain}:\n    print(⟦film.director⟧)") + MANAGERS
+
+    _, patch = fixed(tmp_path, code, **RELATION)
+
+    assert [each.refusal for each in patch.refused] == []
+    assert added(patch) == [f'async for film in {chain}.select_related("director"):']
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main",
+        "all_of_them",
+        "one_by_one",
+        "other",
+        "stepwise",
+        "nothing",
+        "cached",
+        "loaded",
+        "load",
+    ],
+)
+@pytest.mark.parametrize("manager", ["Film.objects", "Film.shown_ones"])
+def test_method_that_gives_something_else(name, manager, tmp_path):
+    """
+    What gives one object, a list or a coroutine has no select_related().
+    """
+    code = function(f"film = {manager}.{name}()\nprint(⟦film.director⟧)") + MANAGERS
+
+    assert refusal(tmp_path, code, **RELATION) == f"Whether {name}() gives a queryset is not sure."
+
+
 UNSEEN = "Where film was loaded is not to be seen."
 NOT_FOLLOWED = [
     (
