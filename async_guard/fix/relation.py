@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import libcst as cst
 
-from async_guard.fix.code import called_name, everything
+from async_guard.fix.code import called_name, everything, last_name
 from async_guard.fix.edit import Edit
 from async_guard.fix.field import hinted_field
 from async_guard.fix.locate import Place
@@ -145,6 +145,16 @@ def _loaded(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
     return edits
 
 
+def _check_not_generic(place: Place, path: list[str]) -> None:
+    """Refuse what lies behind a generic foreign key: nothing can join that, and not all have it."""
+    for source in place.checkout.mentioning("GenericForeignKey"):
+        for node in source.nodes:
+            if isinstance(node, cst.Assign) and called_name(node.value) == "GenericForeignKey":
+                names = {last_name(each.target) for each in node.targets}
+                if found := names.intersection(path[:-1]):
+                    raise Refused(f"What {found.pop()} leads to may be of any model.")
+
+
 # --- from which object, along which path -------------------------------------------------------
 
 
@@ -156,6 +166,7 @@ def _path(place: Place) -> tuple[cst.BaseExpression, list[str]]:
         node = node.value
     if not names or names[-1] != place.hit.orm_field or not isinstance(node, cst.Name | cst.Await):
         raise Refused("Which object the relation was read from is not sure.")
+    _check_not_generic(place, names)
     return node, names
 
 

@@ -152,6 +152,23 @@ def test_followed(keys, body, line, tmp_path):
     assert added(patch) == [line]
 
 
+def test_generic_foreign_key(tmp_path):
+    """
+    What is read from the object of a generic foreign key is neither joined nor prefetched.
+    """
+    note = "note = await Note.objects.afirst()\n"
+    model = "\n\nclass Note(models.Model):\n    about = GenericForeignKey()\n"
+    about = {**MANY, "access": "generic_relation", "orm_field": "about", "orm_model": "app.Note"}
+
+    _, patch = fixed(tmp_path, function(f"{note}print(⟦note.about⟧)") + model, **about)
+
+    assert added(patch) == ['note = await Note.objects.prefetch_related("about").afirst()']
+    assert (
+        refusal(tmp_path, function(f"{note}print(⟦note.about.director⟧)") + model, **RELATION)
+        == "What about leads to may be of any model."
+    )
+
+
 MANAGERS = """
 class Shared(models.QuerySet):
     def recent(self):

@@ -1,9 +1,10 @@
 """Querysets that async functions evaluate, in every way that it is written."""
 
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 
 from tests.testapp import models
-from tests.testapp.models import Film, Genre, Membership
+from tests.testapp.models import Film, Genre, Membership, Note
 
 
 async def for_statement():
@@ -156,6 +157,14 @@ async def deferred_column():
 async def generic_relation():
     film = await Film.objects.aget(title="Stalker")
     return [note.text for note in film.notes.all()]
+
+
+async def relation_behind_a_generic_foreign_key():
+    kind = await ContentType.objects.aget(app_label="testapp", model="film")
+    film = await Film.objects.aget(title="Stalker")
+    note = await Note.objects.acreate(content_type=kind, object_id=film.pk, text="Slow.")
+    note = await Note.objects.aget(pk=note.pk)
+    return note.content_object.director.name
 
 
 async def narrowed_relation():
