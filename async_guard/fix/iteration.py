@@ -40,6 +40,8 @@ def async_iteration(place: Place) -> list[Edit]:
     node = _unpacked(source, node)
     if place.hit.orm_operation == "repr":
         return [_shown(source, node)]
+    if place.hit.orm_operation == "bool":
+        node = _tested_first(node)
     if starred := _starred(node):
         return [_rows_in_place(source, starred)]
     if isinstance(node, cst.Call) and _is_consumer(node):
@@ -49,19 +51,39 @@ def async_iteration(place: Place) -> list[Edit]:
         return [_loop(place, loop, node)]
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
-    if isinstance(node, cst.Subscript):
+    if isinstance(node, cst.Subscript) and not _is_slice(node):
         return [_index(source, node)]
     if isinstance(node, cst.NamedExpr) and _is_test(source, node):
         return [_tested(source, node)]
-    if isinstance(node, cst.BooleanOperation):  # what is tested first
-        node = node.left
-    if place.hit.access != "raw_sql" and _is_queryset(node) and _is_test(source, node):
+    if place.hit.access != "raw_sql" and _asks_only(source, node):
         return [Edit(source, node, lambda old: awaited(source, node, _asked(old, "aexists")))]
-    if _is_queryset(node) or isinstance(node, cst.Name):
+    if _is_queryset(node) or isinstance(node, cst.Name | cst.Subscript):
         return [_rows_in_place(source, node)]
     raise Refused(
         f"How {place.hit.text} evaluates a queryset in {function.name.value} is not sure."
     )
+
+
+def _is_slice(node: cst.Subscript) -> bool:
+    """Tell a part that is a queryset again: with a step it is a list."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    return isinstance(index, cst.Slice) and index.step is None
+
+
+def _tested_first(node: cst.CSTNode) -> cst.CSTNode:
+    """Return ``books`` of ``books or []``, ``not books`` and, up to Python 3.11, ``1 if books``."""
+    match node:
+        case cst.BooleanOperation(left=inner) | cst.IfExp(test=inner):
+            return _tested_first(inner)
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            return _tested_first(inner)
+    return node
+
+
+def _asks_only(source: Source, node: cst.CSTNode) -> bool:
+    """Tell whether rows are only asked for, and not there yet: else a slice of them is a list."""
+    is_fresh = not isinstance(node, cst.Subscript) or not _may_be_a_list(source, node)
+    return _is_queryset(node) and _is_test(source, node) and is_fresh
 
 
 def rows(queryset: cst.BaseExpression, kind: type = cst.ListComp) -> cst.BaseExpression:

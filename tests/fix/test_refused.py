@@ -198,7 +198,33 @@ def test_refused_in_its_module(keys, code, reason, tmp_path):
 
 # --- what looks much the same, and is rewritten ------------------------------------------------
 
+SLICE = {**FILMS, "orm_operation": "bool"}
 REWRITTEN = [
+    (
+        "slice that is asked for",
+        SLICE,
+        "if ⟦Film.objects.all()[:1]⟧:\n        return 1",
+        "if await Film.objects.all()[:1].aexists():\n        return 1",
+    ),
+    (
+        "slice of what may be there",
+        SLICE,
+        "if ⟦films[:1]⟧:\n        return 1",
+        "if await sync_to_async(list)(films[:1]):\n        return 1",
+    ),
+    (
+        "what an expression asks for, up to Python 3.11",
+        SLICE,
+        "return ⟦1 if Film.objects.all() else 2⟧",
+        "return 1 if await Film.objects.all().aexists() else 2",
+    ),
+    (
+        "what an expression asks for first",
+        SLICE,
+        "for a in (⟦films[:1] or []⟧):\n        return ⟦not films[:2]⟧",
+        "for a in (await sync_to_async(list)(films[:1]) or []):\n"
+        "        return not await sync_to_async(list)(films[:2])",
+    ),
     (
         "first of two loops",
         FILMS,

@@ -220,6 +220,21 @@ async def slices():
     return [film.title for film in first], [film.title for film in films[1:2]]
 
 
+async def slices_that_are_asked():
+    films = Film.objects.order_by("pk")
+    film = await films.aget(title="Stalker")
+    found = [1 if films[:1] else 2, not films[:2], [each.title for each in films[:1] or []]]
+    if films[:1] and film.genres.all()[:1]:
+        found.append(len(films[:2]))
+    first, _ = films[:2]
+    return (
+        found,
+        first.title,
+        "yes" if Film.objects.order_by("pk")[1:] else "no",
+        films[::2][0].title,
+    )
+
+
 async def walrus():
     if films := Film.objects.order_by("pk"):
         return films[0].title, films.query.is_sliced
