@@ -81,7 +81,9 @@ def enclosing_class(source: Source, node: cst.CSTNode) -> cst.ClassDef | None:
 
 def bindings(source: Source, name: cst.Name) -> list[Binding]:
     """Return all that the name may be bound to where it stands, in the innermost scope."""
-    for parent, _ in source.ancestors(name):
+    for parent, child in source.ancestors(name):
+        if isinstance(parent, cst.Lambda) and child is parent.body and _takes(parent, name):
+            return [_of_lambda(source, parent)]
         if isinstance(parent, cst.BaseComp):
             found = [b for each in _loops(parent) if (b := _of_loop(each, name.value))]
             if found:
@@ -91,6 +93,27 @@ def bindings(source: Source, name: cst.Name) -> list[Binding]:
             if found:
                 return found
     return []
+
+
+def _takes(function: cst.Lambda, name: cst.Name) -> bool:
+    return any(each.name.value == name.value for each in _parameters(function))
+
+
+def _of_lambda(source: Source, function: cst.Lambda) -> Binding:
+    """Return the rows that ``sorted(films, key=lambda film: …)`` hands on, one after the other."""
+    arg = source.parent(function)
+    call = source.parents.get(arg)
+    if isinstance(call, cst.Call) and len(list(_parameters(function))) == 1:
+        match call.func, call.args:
+            case cst.Name(value="sorted" | "min" | "max"), [first, *more] if all(
+                each.keyword for each in more
+            ):
+                return Binding(function, None if first.star else first.value, True)
+            case cst.Name(value="map" | "filter"), [first, second] if arg is first:
+                return Binding(function, None if second.star else second.value, True)
+            case cst.Attribute(value=rows, attr=cst.Name(value="sort")), [_]:
+                return Binding(function, rows, True)
+    return Binding(function, None)
 
 
 def _loops(comp: cst.BaseComp) -> Iterator[cst.CompFor]:
@@ -114,7 +137,7 @@ def _in_function(source: Source, function: Function, name: str) -> Iterator[Bind
         yield from _bound_by(node, name)
 
 
-def _parameters(function: Function) -> Iterator[cst.Param]:
+def _parameters(function: Function | cst.Lambda) -> Iterator[cst.Param]:
     params = function.params
     yield from (*params.posonly_params, *params.params, *params.kwonly_params)
     for star in (params.star_arg, params.star_kwarg):

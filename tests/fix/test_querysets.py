@@ -119,6 +119,30 @@ FOLLOWED = [
         'async for film in Film.objects.select_related("director").all():',
     ),
     (
+        "what sorted() hands to a lambda",
+        RELATION,
+        "film = None\nfilms = [f async for f in Film.objects.all()]\nsorted(films, key=lambda film: ⟦film.director⟧)",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what map() hands to a lambda",
+        RELATION,
+        "films = [f async for f in Film.objects.all()]\nlist(map(lambda film: ⟦film.director⟧, films))",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what sort() hands to a lambda",
+        RELATION,
+        "films = [f async for f in Film.objects.all()]\nfilms.sort(key=lambda film: ⟦film.director⟧)",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what a lambda does not get",
+        RELATION,
+        "film = await Film.objects.aget(pk=1)\nsorted(rows, key=lambda _: ⟦film.director⟧)",
+        'film = await Film.objects.select_related("director").aget(pk=1)',
+    ),
+    (
         "many of them",
         MANY,
         "async for film in Film.objects.all():\n    print(⟦len(film.genres.all())⟧)",
@@ -327,6 +351,21 @@ NOT_FOLLOWED = [
     (
         "target of several in a comprehension",
         "print([⟦film.director⟧ for i, film in enumerate(films)])",
+        UNSEEN,
+    ),
+    (
+        "parameter of a lambda",
+        "film = await Film.objects.aget(pk=1)\nreturn any_of(rows, lambda film: ⟦film.director⟧)",
+        UNSEEN,
+    ),
+    (
+        "parameter of a lambda for two objects",
+        "film = await Film.objects.aget(pk=1)\nreturn max(a, b, key=lambda film: ⟦film.director⟧)",
+        UNSEEN,
+    ),
+    (
+        "parameter of a lambda for several lists",
+        "film = await Film.objects.aget(pk=1)\nreturn max(*rows, key=lambda film: ⟦film.director⟧)",
         UNSEEN,
     ),
     ("assignment to several", "film, other = await load()\nprint(⟦film.director⟧)", UNSEEN),
