@@ -215,10 +215,22 @@ def _moved_call(source: Source, node: cst.Call) -> Edit:
 
 
 def _formatted(source: Source, nodes: list[cst.CSTNode]) -> Edit | None:
-    """``f"{film}"`` → ``f"{await sync_to_async(str)(film)}"``."""
-    found = [each for each in nodes if isinstance(each, cst.FormattedStringExpression)]
-    if len(found) != 1 or found[0].conversion or found[0].format_spec:
+    """
+    ``f"{film}"`` → ``f"{await sync_to_async(str)(film)}"``.
+
+    Of several it is not known which it was: the whole string is made in a thread.
+    """
+    found = [
+        each
+        for each in nodes
+        if isinstance(each, cst.FormattedStringExpression) and not has(each.expression, cst.Await)
+    ]
+    strings = list(dict.fromkeys(source.parent(each) for each in found))
+    if len(strings) != 1 or not isinstance(strings[0], cst.FormattedString):
         return None
+    if len(found) > 1 or found[0].conversion or found[0].format_spec:
+        awaiting_function(source, strings[0])
+        return threaded_access(source, strings[0])
     node = found[0].expression
     awaiting_function(source, node)
 
