@@ -31,6 +31,8 @@ class Source:
         """Relative to the checkout, with slashes."""
         self.made_async: set[cst.FunctionDef] = set()
         """Sync functions that the patch makes async, so that what is in them may await."""
+        self.made_lists: set[cst.GeneratorExp] = set()
+        """Generator expressions that it makes lists, which may await as well."""
 
     @cached_property
     def content(self) -> bytes:
@@ -142,6 +144,7 @@ class Checkout:
         """Forget what a plan has decided, not what was read."""
         for source in self._sources.values():
             source.made_async.clear()
+            source.made_lists.clear()
 
     def source(self, path: Path) -> Source:
         if path not in self._sources:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import libcst as cst
+
 from async_guard.fix import block, field, iteration, methods, protocol, relation, thread
 from async_guard.fix.edit import Edit
+from async_guard.fix.generator import as_list
 from async_guard.fix.locate import Place
-from async_guard.fix.refusal import Done, NotHere, Refused
+from async_guard.fix.refusal import Done, InGenerator, NotHere, Refused
 from async_guard.fix.resolve_async import in_async_resolver
 from async_guard.fix.scope import awaiting_function
 from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE
@@ -38,6 +41,8 @@ def _as_django_field(place: Place) -> list[Edit]:
 
 def _evaluation(place: Place) -> list[Edit]:
     """Evaluate rows of a relation where they are, if they are rows that are evaluated."""
+    if place.hit.orm_operation is None and isinstance(place.node, cst.Attribute):
+        return thread.access_in_thread(place)  # one object, behind a generic foreign key
     if place.hit.orm_operation in _EVALUATIONS:
         return iteration.async_iteration(place)
     raise NotHere(f"{place.hit.text} does more than to read rows.")
@@ -115,6 +120,28 @@ def rewrite(place: Place) -> list[Edit]:
     place = replace(place, node=iteration.meant_iterable(place))
     if (moved := _with_transaction(place)) is not None:
         return moved
+    return _attempt(place)
+
+
+def _attempt(place: Place) -> list[Edit]:
+    try:
+        return _first_of(place)
+    except InGenerator as refused:
+        return _in_a_list(place, refused.generator)
+
+
+def _in_a_list(place: Place, generator: cst.GeneratorExp) -> list[Edit]:
+    """Do it in a list, which is made of the generator expression around it."""
+    made = as_list(place.source, generator)
+    place.source.made_lists.add(generator)
+    try:
+        return [made, *_attempt(place)]
+    except Refused:
+        place.source.made_lists.discard(generator)
+        raise
+
+
+def _first_of(place: Place) -> list[Edit]:
     refusals = []
     for each in _candidates(place):
         try:

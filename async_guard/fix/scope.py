@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.refusal import Refused, SyncFunction
+from async_guard.fix.refusal import InGenerator, Refused, SyncFunction
 
 Function = cst.FunctionDef
 
@@ -28,8 +28,8 @@ class Binding:
 def awaiting_function(source: Source, node: cst.CSTNode) -> Function:
     """Return the ``async def`` that *node* may await in, or refuse with the reason."""
     for parent, child in source.ancestors(node):
-        if isinstance(parent, cst.GeneratorExp) and not _is_from(source, parent, node):
-            raise Refused("It is in a generator expression, which cannot await for who reads it.")
+        if isinstance(parent, cst.GeneratorExp) and not _may_await(source, parent, node):
+            raise InGenerator(parent)
         if isinstance(parent, cst.Lambda) and child is parent.body:
             raise Refused("It is in a lambda, where await is not allowed.")
         if isinstance(parent, cst.ClassDef) and child is parent.body:
@@ -52,10 +52,14 @@ def _sync_refusal(source: Source, function: Function) -> Refused:
     )
 
 
-def _is_from(source: Source, comp: cst.GeneratorExp, node: cst.CSTNode) -> bool:
-    """Tell whether *node* is what the generator is made from: the outer function evaluates it."""
+def _may_await(source: Source, comp: cst.GeneratorExp, node: cst.CSTNode) -> bool:
+    """Tell what the generator is made from, which the outer function evaluates, and a list."""
     iterable = comp.for_in.iter
-    return node is iterable or any(parent is iterable for parent, _ in source.ancestors(node))
+    return (
+        comp in source.made_lists
+        or node is iterable
+        or any(parent is iterable for parent, _ in source.ancestors(node))
+    )
 
 
 def enclosing_function(source: Source, node: cst.CSTNode) -> Function | None:

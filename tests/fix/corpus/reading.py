@@ -4,7 +4,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 
 from tests.testapp import models
-from tests.testapp.models import Film, Genre, Membership, Note
+from tests.testapp.models import Film, Genre, Membership, Note, Review, Screening
 
 
 async def for_statement():
@@ -266,6 +266,15 @@ async def rows_in_every_way():
     return len(film.genres.all()), bool(film.genres.all()), film.genres.all()[0].name
 
 
+async def generator_expressions():
+    names = ", ".join(genre.name for genre in Genre.objects.all())
+    dear = all(film.ticket_price > 3 for film in Film.objects.all())
+    length = sum(len(film.title) for film in Film.objects.all())
+    first = min((film.title for film in Film.objects.order_by("pk")), key=len)
+    counts = sorted(Genre.objects.count() + number for number in range(2))
+    return names, dear, length, first, counts
+
+
 async def shown():
     names = Genre.objects.values_list("name")
     print("genres:", names.all())
@@ -275,4 +284,23 @@ async def shown():
         f"{names.all()}",
         f"{names.all()!r}",
         str.format("{}", names.all()),
+    )
+
+
+async def shown_by_percent():
+    names = Genre.objects.values_list("name")
+    return "%s %r" % (names.all(), Film.objects.count()), "%s" % names.all()  # noqa: UP031
+
+
+async def two_in_one_string():
+    screening, review = await Screening.objects.afirst(), await Review.objects.afirst()
+    count = f"{screening} {await Genre.objects.acount()}"
+    both = f"{screening} {review!r}"
+    return count, both, f"{screening!s:>40}"
+
+
+async def two_rewrites_in_one_string():
+    film = await Film.objects.aget(title="Stalker")
+    return (
+        f"{Film.objects.count()} {film.director.name} {[each.name for each in film.genres.all()]}"
     )
