@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import Missing, Refused
 from async_guard.logs.repository import is_skipped
 
 
@@ -167,7 +167,7 @@ class Checkout:
             raise Refused(f"{path} could be any of {names}.")
         if direct is not None:
             raise Refused(f"{path} is not the module that {function} was in.")
-        raise Refused(f"{path} is not in this checkout.")
+        raise Missing(f"{path} is not in this checkout.")
 
     def _inside(self, path: str) -> Path | None:
         written = Path(os.path.normpath(self.root / path))

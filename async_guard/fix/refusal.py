@@ -31,5 +31,9 @@ class Changed(Refused):
     """The code is not what the log is of: of an older version of it, there is nothing to fix."""
 
 
+class Missing(Refused):
+    """The checkout has no such file."""
+
+
 class NotHere(Refused):
     """This rewrite is not for such code; what another one says is the better reason."""
