@@ -22,7 +22,7 @@ from async_guard.fix.locate import Place
 from async_guard.fix.queryset import is_manager, queryset_of
 from async_guard.fix.refusal import InGenerator, Refused
 from async_guard.fix.scope import Binding, awaiting_function, bindings
-from async_guard.fix.thread import threaded_access, threaded_call
+from async_guard.fix.thread import rows_in_thread, threaded_access, threaded_call
 
 _LISTS = {"list": cst.ListComp, "set": cst.SetComp}
 _METHODS = {"len": "acount", "bool": "aexists"}
@@ -170,7 +170,7 @@ def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
         raise Refused("Which condition of the comprehension asked the database is not sure.")
     if _may_be_a_list(source, node):
         awaiting_function(source, node)
-        return _in_thread(source, node)
+        return rows_in_thread(source, node)
     generator = _generator_of(source, loop)
     if generator is not None and generator not in source.made_lists:
         raise InGenerator(generator)
@@ -232,15 +232,6 @@ def _is_fresh(node: cst.BaseExpression) -> bool:
     return False
 
 
-def _in_thread(source: Source, node: cst.CSTNode) -> Edit:
-    """``for x in books`` → ``for x in await sync_to_async(list)(books)``: right for lists, too."""
-
-    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
-        return awaited(source, node, call(call("sync_to_async", cst.Name("list")), bare(updated)))
-
-    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
-
-
 # --- calls and operators -----------------------------------------------------------------------
 
 
@@ -254,7 +245,7 @@ def _consumer(place: Place, node: cst.Call) -> list[Edit]:
             raise Refused(f"Which loop of {place.hit.text} asked the database is not sure.")
         return [_loop(place, loop, loop.iter)]
     if _may_be_a_list(source, argument.value):
-        edit = _in_thread(source, argument.value)
+        edit = rows_in_thread(source, argument.value)
         return [edit if name != "list" or len(node.args) > 1 else _list_in_thread(source, node)]
     if isinstance(node.func, cst.Name) and name in _LISTS and len(node.args) == 1:
         kind = _LISTS[name]
@@ -317,7 +308,7 @@ def _contains(source: Source, node: cst.Comparison) -> list[Edit]:
 
 def _rows_in_place(source: Source, node: cst.CSTNode) -> Edit:
     if _may_be_a_list(source, node):
-        return _in_thread(source, node)
+        return rows_in_thread(source, node)
     return Edit(source, node, rows)
 
 

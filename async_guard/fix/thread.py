@@ -63,7 +63,28 @@ def access_in_thread(place: Place) -> list[Edit]:
     if not isinstance(place.node, cst.BaseExpression):
         raise NotHere(f"{place.hit.text} is not an expression that could be moved to a thread.")
     awaiting_function(place.source, place.node)
+    if isinstance(place.node, cst.Name):
+        return [_threaded_rows(place, place.node)]
     return [threaded_access(place.source, place.node)]
+
+
+def _threaded_rows(place: Place, name: cst.Name) -> Edit:
+    """``for film in page`` → ``for film in await sync_to_async(list)(page)``."""
+    loop = place.source.parent(name)
+    if not isinstance(loop, cst.For | cst.CompFor) or loop.iter is not name:
+        raise Refused(f"What is done with {name.value} asks the database, not to read it.")
+    if place.hit.owner != "framework":
+        raise Refused(f"Whether {name.value} of a library ever ends is not sure.")
+    return rows_in_thread(place.source, name)
+
+
+def rows_in_thread(source: Source, node: cst.CSTNode) -> Edit:
+    """``for x in books`` → ``for x in await sync_to_async(list)(books)``: right for lists, too."""
+
+    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
+        return awaited(source, node, call(call("sync_to_async", cst.Name("list")), bare(updated)))
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
 
 
 def threaded_access(source: Source, node: cst.BaseExpression) -> Edit:

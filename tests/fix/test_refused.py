@@ -20,7 +20,18 @@ GENRES = {
 
 COUNT = {"rule": "AG105", "orm_operation": "count"}
 SLICE = {**FILMS, "orm_operation": "bool"}
+FRAMEWORK = {"rule": "AG111", "owner": "framework"}
 ROW_REFUSALS = [
+    (
+        FRAMEWORK,
+        "return ⟦film⟧ or 1",
+        "What is done with film asks the database, not to read it.",
+    ),
+    (
+        LIBRARY,
+        "return [a for a in ⟦films⟧]",
+        "Whether films of a library ever ends is not sure.",
+    ),
     (
         {**FILMS, "orm_model": "app.Seat"},
         "return [(a, b) for a in ⟦Film.objects.all()⟧ for b in Genre.objects.all()]",
@@ -231,6 +242,12 @@ def test_refused_in_its_module(keys, code, reason, tmp_path):
 # --- what looks much the same, and is rewritten ------------------------------------------------
 
 REWRITTEN = [
+    (
+        "rows of a page",
+        FRAMEWORK,
+        "for a in ⟦films⟧:\n        return a",
+        "for a in await sync_to_async(list)(films):\n        return a",
+    ),
     *(
         (
             f"{after.split('(')[0]} of a generator expression",
