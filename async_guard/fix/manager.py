@@ -45,7 +45,7 @@ def _methods(checkout: Checkout, name: str) -> Iterator[tuple[Source, cst.Functi
 
 
 def _called(base: cst.BaseExpression) -> cst.BaseExpression:
-    """Return ``Manager.from_queryset`` … as the class that it is made from, and other bases."""
+    """Return ``Manager`` of ``Manager.from_queryset(FilmQuerySet)`` and of ``Manager[Film]``."""
     while isinstance(base, cst.Call | cst.Subscript):
         if isinstance(base, cst.Call) and isinstance(base.func, cst.Attribute):
             base = base.func.value

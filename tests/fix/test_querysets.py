@@ -194,7 +194,7 @@ def test_generic_foreign_key(tmp_path):
 
 
 MANAGERS = """
-class Shared(models.QuerySet):
+class Shared(models.QuerySet["Film"]):
     def recent(self):
         films = self.filter(year=1)
         films = films.order_by("pk")
@@ -358,6 +358,7 @@ NOT_FOLLOWED = [
         "film = await Film.objects.aget(pk=1)\nreturn any_of(rows, lambda film: ⟦film.director⟧)",
         UNSEEN,
     ),
+    ("parameter of a lambda for later", "key = lambda film: ⟦film.director⟧", UNSEEN),
     (
         "parameter of a lambda for two objects",
         "film = await Film.objects.aget(pk=1)\nreturn max(a, b, key=lambda film: ⟦film.director⟧)",
