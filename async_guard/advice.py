@@ -230,7 +230,18 @@ def _in_thread(hit: Hit) -> str:
         return f"await sync_to_async({_unparsed(tree.func)})(…)"
     if tree is None:
         return "await sync_to_async(function)(…)"
+    if isinstance(tree, ast.Name):  # it is there: what iterates over it asks the database
+        return f"await sync_to_async(list)({tree.id})"
     return f"await sync_to_async(lambda: {_unparsed(tree)})()"
+
+
+def _as_written(hit: Hit) -> str:
+    """Return the call in a thread with its arguments, where they belong to what is moved."""
+    tree = _expression(hit)
+    if hit.in_async_def and isinstance(tree, ast.Call):
+        moved = ast.Call(ast.Name("sync_to_async"), [tree.func], [])
+        return f"await {_unparsed(ast.Call(moved, tree.args, tree.keywords))}"
+    return _in_thread(hit)
 
 
 def _where(hit: Hit) -> str:
@@ -259,9 +270,28 @@ def _hint(hit: Hit) -> str:
         return f'only(…, "{field}")'
     if hit.access not in _MANY:
         return f'select_related("{field}")'
-    if _NARROWED.search(hit.text):
+    if _is_narrowed(hit):
         return f'prefetch_related(Prefetch("{field}", queryset, to_attr=…))'
     return f'prefetch_related("{field}")'
+
+
+def _is_narrowed(hit: Hit) -> bool:
+    """Tell whether other rows were asked for than ``film.genres.all()``, which are prefetched."""
+    tree, field = _expression(hit), _field(hit)
+    calls = (each.func for each in ast.walk(tree) if isinstance(each, ast.Call)) if tree else ()
+    return _NARROWED.search(hit.text) is not None or any(
+        isinstance(each, ast.Attribute) and each.attr != "all" and _reads(each.value, field)
+        for each in calls
+    )
+
+
+def _reads(node: ast.expr, field: str) -> bool:
+    """Tell whether a chain of methods begins with ``film.genres``."""
+    while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Attribute) and node.attr == field:
+            return True
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return False
 
 
 def _load_column(hit: Hit) -> str:
@@ -294,7 +324,7 @@ def _is_loop(hit: Hit) -> bool:
 
 def _is_to_many(hit: Hit) -> bool:
     is_read = hit.access in _MANY and hit.orm_operation in (*_EVALUATIONS, "prefetch")
-    return is_read and not (_NARROWED.search(hit.text) and _is_loop(hit))
+    return is_read and not (_is_narrowed(hit) and _is_loop(hit))
 
 
 def _is_own(hit: Hit) -> bool:
@@ -335,6 +365,45 @@ def _loop(hit: Hit) -> str:
         case ast.Subscript(slice=ast.Constant(value=0)):
             return f"await {_queryset(hit)}.afirst()"
     return f"[row async for row in {_queryset(hit)}]"
+
+
+def _pages(hit: Hit) -> ast.expr | None:
+    """Return what was asked of a ``Paginator`` in an async function: ``paginator.page(1)``."""
+    tree = _expression(hit)
+    asked = tree.func if isinstance(tree, ast.Call) else tree
+    is_paginator = any(str(each.get("function")).startswith(_PAGINATOR) for each in hit.frames)
+    is_page = isinstance(asked, ast.Attribute) and asked.attr in _OF_PAGINATOR
+    return tree if hit.in_async_def and is_paginator and is_page else None
+
+
+_PAGINATOR = "django.core.paginator.Paginator."
+_OF_PAGINATOR = {"page", "get_page", "count", "num_pages"}
+
+
+def _library_sentence(hit: Hit) -> str:
+    because = f"{hit.owner_package or 'the library'} uses the database in it."
+    pages = _pages(hit)
+    if pages is not None and django.VERSION >= (6, 0):
+        return f"Make the paginator an AsyncPaginator and use {_async_page(pages)}: {because}"
+    use = f"Use {_in_thread(hit)}{_above(hit)}: {because}"
+    if isinstance(pages, ast.Call):
+        return f"{use} The rows of a page are lazy: read them in the same function."
+    return use
+
+
+def _library_call(hit: Hit) -> str:
+    pages = _pages(hit)
+    if pages is not None and django.VERSION >= (6, 0):
+        return _async_page(pages)
+    return _as_written(hit)
+
+
+def _async_page(tree: ast.expr) -> str:
+    """``paginator.page(1)`` → ``await paginator.apage(1)``."""
+    call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+    assert isinstance(call.func, ast.Attribute)
+    call.func.attr = f"a{call.func.attr}"
+    return "await " + re.sub(r"\bPaginator\(", "AsyncPaginator(", _unparsed(call))
 
 
 def _n_plus_one_sentence(hit: Hit) -> str:
@@ -414,11 +483,8 @@ RULES: tuple[Rule, ...] = (
         "AG111",
         "library call in a thread",
         _by_library,
-        lambda hit: (
-            f"Use {_in_thread(hit)}{_above(hit)}: "
-            f"{hit.owner_package or 'the library'} uses the database in it."
-        ),
-        _in_thread,
+        _library_sentence,
+        _library_call,
     ),
     Rule(
         "AG109",
@@ -528,7 +594,7 @@ RULES: tuple[Rule, ...] = (
             f"Use {_in_thread(hit)}{_above(hit)}: content types come from the database until they "
             "are cached."
         ),
-        _in_thread,
+        _as_written,
     ),
     Rule(
         "AG119",
@@ -545,6 +611,6 @@ RULES: tuple[Rule, ...] = (
         "sync_to_async",
         lambda hit: True,
         lambda hit: f"Use {_in_thread(hit)}.",
-        _in_thread,
+        _as_written,
     ),
 )

@@ -39,6 +39,7 @@ def calling(text, operation, access="queryset", **more):
     return Hit(**IN_ASYNC_DEF | known | more, access=access, text=text, orm_operation=operation)
 
 
+PAGINATOR = ({"function": "django.core.paginator.Paginator.page", "in_app": False},)
 IN_ASYNC_DEF = {"function": "cinema.views.page", "path": "cinema/views.py", "line": 7}
 IN_ASYNC_DEF |= {"in_async_def": True}
 IN_DEF = {"function": "cinema.prices.Price.total", "in_async_def": False}
@@ -534,7 +535,7 @@ ROWS = [
         ),
         "AG111",
         "Use await sync_to_async(RefreshToken.for_user)(…): simplejwt uses the database in it.",
-        "await sync_to_async(RefreshToken.for_user)(…)",
+        "await sync_to_async(RefreshToken.for_user)(user)",
     ),
     Row(
         "unknown_library_in_a_sync_function",
@@ -560,6 +561,32 @@ ROWS = [
         "await sync_to_async(lambda: Paginator(films, 10).count)()",
     ),
     Row(
+        "rows_of_a_library",
+        calling("page", "iterate", owner="framework", owner_package="django"),
+        "AG111",
+        "Use await sync_to_async(list)(page): django uses the database in it.",
+        "await sync_to_async(list)(page)",
+    ),
+    *(
+        Row(
+            f"page_of_a_{name}",
+            calling("paginator.page(number)", "count", owner="framework", frames=frames),
+            "AG111",
+            "Use await sync_to_async(paginator.page)(…): the library uses the database in it."
+            + more,
+            "await sync_to_async(paginator.page)(number)",
+        )
+        for name, frames, more in (
+            (
+                "paginator",
+                PAGINATOR,
+                " The rows of a page are lazy: read them in the same function.",
+            ),
+            ("book", (), ""),
+        )
+        if django.VERSION < (6, 0) or not frames
+    ),
+    Row(
         "library_without_text",
         calling("", "count", owner="dependency", owner_package="simplejwt"),
         "AG111",
@@ -572,7 +599,7 @@ ROWS = [
             calling("tool.run()", "get", access, owner="dependency", owner_package="tool"),
             "AG111",
             "Use await sync_to_async(tool.run)(…): tool uses the database in it.",
-            "await sync_to_async(tool.run)(…)",
+            "await sync_to_async(tool.run)()",
         )
         for access in ("session", "cache", "auth")
     ),
@@ -680,7 +707,19 @@ ROWS = [
         "AG116",
         "Use await sync_to_async(ContentType.objects.get_for_model)(…): content types come from "
         "the database until they are cached.",
-        "await sync_to_async(ContentType.objects.get_for_model)(…)",
+        "await sync_to_async(ContentType.objects.get_for_model)(Film)",
+    ),
+    Row(
+        "content_type_over_several_lines",
+        calling(
+            "CT.objects.get_for_model(\n    film.model,  # mine\n    for_concrete_model=True,\n)",
+            "get_for_model",
+            "content_type",
+        ),
+        "AG116",
+        "Use await sync_to_async(CT.objects.get_for_model)(…): content types come from the "
+        "database until they are cached.",
+        "await sync_to_async(CT.objects.get_for_model)(film.model, for_concrete_model=True)",
     ),
     Row(
         "content_type_in_a_sync_function",
@@ -773,7 +812,7 @@ ROWS = [
         calling("review.full_clean()", "full_clean", "validation"),
         "AG120",
         "Use await sync_to_async(review.full_clean)(…).",
-        "await sync_to_async(review.full_clean)(…)",
+        "await sync_to_async(review.full_clean)()",
     ),
     Row(
         "access_that_is_no_call",
@@ -798,6 +837,59 @@ def test_advice(row):
     What a hit is told to write instead is said in this sentence and this code.
     """
     assert advise(row.hit) == Advice(row.rule, row.sentence, row.hit.text, row.after)
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("paginator.page(number)", "await paginator.apage(number)"),
+        ("paginator.num_pages", "await paginator.anum_pages()"),
+        ("Paginator(films, 10).get_page(1)", "await AsyncPaginator(films, 10).aget_page(1)"),
+    ],
+)
+def test_asynchronous_paginator(text, after, monkeypatch):
+    """
+    From Django 6.0 on there is an AsyncPaginator.
+    """
+    monkeypatch.setattr(django, "VERSION", (6, 0, 0, "final", 0))
+    hit = calling(text, "count", owner="framework", owner_package="django", frames=PAGINATOR)
+
+    assert advise(hit) == Advice(
+        "AG111",
+        f"Make the paginator an AsyncPaginator and use {after}: django uses the database in it.",
+        text,
+        after,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "film.reviews.select_related('user')",
+        "film.reviews.iterator()",
+        "film.reviews.all().recent()[:3]",
+        "list(film.reviews.of(user))",
+    ],
+)
+def test_rows_that_are_not_prefetched(text):
+    """
+    Other rows of a relation than all() are asked for again, so they are read with async for.
+    """
+    hit = reading("reviews", "related_manager", text=text, orm_operation="iterate")
+
+    assert advise(hit).rule == "AG106"
+
+
+@pytest.mark.parametrize(
+    "text", ["sorted(film.reviews.all(), key=by())", "film.reviews.all()[:3]", "a.of(film.reviews)"]
+)
+def test_rows_that_are_prefetched(text):
+    """
+    What is done with all() of them does not matter.
+    """
+    hit = reading("reviews", "related_manager", text=text, orm_operation="iterate")
+
+    assert advise(hit).rule == "AG103"
 
 
 def test_every_rule_is_tried():

@@ -41,6 +41,19 @@ def root_of(named: str | None) -> Path:
     return root
 
 
+def needed_root(named: str | None) -> Path:
+    """
+    Return the folder of the checkout, which there has to be.
+
+    Raises:
+        CommandFailed: there is none.
+    """
+    root = root_of(named)
+    if named is None and not is_checkout(root):
+        raise CommandFailed("this folder is no checkout: name it with --root.")
+    return root
+
+
 def checkout_of(named: str | None) -> Checkout:
     """Return the checkout; without one, or without libcst, nothing is proposed."""
     root = root_of(named)

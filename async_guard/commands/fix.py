@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TextIO
 
-from async_guard.commands.checkout import root_of
+from async_guard.commands.checkout import add_root, needed_root
 from async_guard.commands.inputs import add_filters, add_paths, filters_of, read_inputs
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.report import summed_up
@@ -17,7 +17,7 @@ HELP = "Print a patch for what the logs found, or change the files."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
     add_filters(parser)
-    parser.add_argument("--root", default=".", metavar="FOLDER", help="the checkout; default: here")
+    add_root(parser)
     parser.add_argument(
         "--only",
         metavar="FINGERPRINT",
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         from async_guard.fix import command
     except ImportError as error:
         raise CommandFailed("fix needs libcst: pip install 'async-guard[fix]'.") from error
-    root, filters = root_of(options.root), filters_of(options)
+    root, filters = needed_root(options.root), filters_of(options)
     result = read_inputs(options, filters)
     tallies = [each for each in result.tallies.ranked() if filters.admit_problem(each)]
     events = [keys for tally in tallies for keys in tally.ways]

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import Missing, Refused
 from async_guard.logs.repository import is_skipped
 
 
@@ -31,6 +31,8 @@ class Source:
         """Relative to the checkout, with slashes."""
         self.made_async: set[cst.FunctionDef] = set()
         """Sync functions that the patch makes async, so that what is in them may await."""
+        self.made_lists: set[cst.GeneratorExp] = set()
+        """Generator expressions that it makes lists, which may await as well."""
 
     @cached_property
     def content(self) -> bytes:
@@ -142,6 +144,7 @@ class Checkout:
         """Forget what a plan has decided, not what was read."""
         for source in self._sources.values():
             source.made_async.clear()
+            source.made_lists.clear()
 
     def source(self, path: Path) -> Source:
         if path not in self._sources:
@@ -164,7 +167,7 @@ class Checkout:
             raise Refused(f"{path} could be any of {names}.")
         if direct is not None:
             raise Refused(f"{path} is not the module that {function} was in.")
-        raise Refused(f"{path} is not in this checkout.")
+        raise Missing(f"{path} is not in this checkout.")
 
     def _inside(self, path: str) -> Path | None:
         written = Path(os.path.normpath(self.root / path))

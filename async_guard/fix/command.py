@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from async_guard.fix.checkout import Checkout
 from async_guard.fix.patch import Patch, Result
-from async_guard.fix.planning import plan
-from async_guard.fix.refusal import Refused
+from async_guard.fix.planning import plan_in
+from async_guard.fix.refusal import Missing, Refused
 from async_guard.hit import Hit
 
 OK, UNUSABLE = 0, 2
@@ -32,11 +33,15 @@ def run(
         write: change the files, too.
 
     Returns:
-        The exit status: 2 where *only* is not in the log, or the files cannot be written.
+        The exit status: 2 where *only* is not in the log, nothing of the log is in the checkout,
+        or the files cannot be written.
     """
     err = err or sys.stderr
     try:
-        patch = plan(_wanted(hits_among(events), only), root)
+        hits = _wanted(hits_among(events), only)
+        checkout = Checkout(root)
+        _check_checkout(hits, checkout)
+        patch = plan_in(checkout, hits)
         if write:
             patch.write()
     except Refused as refused:
@@ -59,6 +64,30 @@ def _wanted(hits: Iterable[Hit], only: str | None) -> list[Hit]:
     if len(names) > 1:
         raise Refused(f"{len(names)} problems begin {only}: {', '.join(names[:5])}.")
     return found
+
+
+def _check_checkout(hits: list[Hit], checkout: Checkout) -> None:
+    """Refuse a folder that has none of the code in the log: it is another one that is meant."""
+    places = {(hit.path, hit.function) for hit in hits} | {
+        (str(frame.get("file", "")), str(frame.get("function", "")))
+        for hit in hits
+        for frame in hit.frames
+        if frame.get("in_app")
+    }
+    if places and not any(_is_in(checkout, path, name) for path, name in places):
+        raise Refused(
+            f"None of the code in the log is in {checkout.root}: name the checkout with --root."
+        )
+
+
+def _is_in(checkout: Checkout, path: str, function: str) -> bool:
+    try:
+        checkout.find(path, function)
+    except Missing:
+        return False
+    except Refused:  # it is, for another reason it cannot be changed
+        return True
+    return True
 
 
 def hits_among(events: Iterable[dict[str, Any]]) -> Iterator[Hit]:

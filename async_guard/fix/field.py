@@ -8,7 +8,7 @@ from async_guard.fix.checkout import Source
 from async_guard.fix.code import dotted, module_alias, string, with_arg
 from async_guard.fix.edit import Edit, Import
 from async_guard.fix.locate import Place
-from async_guard.fix.refusal import Done, Refused
+from async_guard.fix.refusal import Refused
 from async_guard.fix.resolver import decorator_names, field_calls, field_decorator
 from async_guard.fix.scope import enclosing_function
 from async_guard.fix.thread import function_of
@@ -73,22 +73,34 @@ def _first_name(node: cst.BaseExpression) -> str:
 
 
 def hinted_field(place: Place, hint: str, path: str) -> list[Edit]:
-    """Add ``select_related=["path"]`` to the decorator, where the query optimizer reads it."""
+    """
+    Add ``select_related=["path"]`` to the decorator, where the query optimizer reads it.
+
+    ``@strawberry.field`` knows no hints, so it becomes a ``@strawberry_django.field``.
+    """
     function = enclosing_function(place.source, place.node)
     decorator = field_decorator(place.source, function) if function else None
     if decorator is None:
         raise Refused("The decorator of the field is not on this function.")
+    names = decorator_names(place.source, decorator)
+    if names == ("strawberry", "mutation"):
+        raise Refused("A mutation takes no hints.")
+    renamed = [_renamed(place.source, decorator)] if names == ("strawberry", "field") else []
+    return [*renamed, _hinted(place.source, decorator, hint, path)]
+
+
+def _hinted(source: Source, decorator: cst.Decorator, hint: str, path: str) -> Edit:
     old = decorator.decorator
     value = _hint(old, hint)
     if value is not None and not isinstance(value, cst.List):
         raise Refused(f"{hint} of the field is not a list that one more can be added to.")
     if value is not None and path in _texts(value):
-        raise Done(f"The field names {path} in {hint} already.")
+        raise Refused(f"The field names {path} in {hint} already, and that did not help.")
 
     def change(updated: cst.Decorator) -> cst.Decorator:
         return updated.with_changes(decorator=_with_hint(updated.decorator, hint, path))
 
-    return [Edit(place.source, decorator, change, ("hint", hint, path))]
+    return Edit(source, decorator, change, ("hint", hint, path))
 
 
 def _hint(node: cst.BaseExpression, hint: str) -> cst.BaseExpression | None:

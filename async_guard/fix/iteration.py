@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import libcst as cst
 
 from async_guard.fix.checkout import Source
@@ -17,9 +20,9 @@ from async_guard.fix.code import (
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
 from async_guard.fix.queryset import is_manager, queryset_of
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import InGenerator, Refused
 from async_guard.fix.scope import Binding, awaiting_function, bindings
-from async_guard.fix.thread import threaded_access, threaded_call
+from async_guard.fix.thread import rows_in_thread, threaded_access, threaded_call
 
 _LISTS = {"list": cst.ListComp, "set": cst.SetComp}
 _METHODS = {"len": "acount", "bool": "aexists"}
@@ -40,6 +43,8 @@ def async_iteration(place: Place) -> list[Edit]:
     node = _unpacked(source, node)
     if place.hit.orm_operation == "repr":
         return [_shown(source, node)]
+    if place.hit.orm_operation == "bool":
+        node = _asked_of(place, node)
     if starred := _starred(node):
         return [_rows_in_place(source, starred)]
     if isinstance(node, cst.Call) and _is_consumer(node):
@@ -49,19 +54,50 @@ def async_iteration(place: Place) -> list[Edit]:
         return [_loop(place, loop, node)]
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
-    if isinstance(node, cst.Subscript):
+    if isinstance(node, cst.Subscript) and not _is_slice(node):
         return [_index(source, node)]
     if isinstance(node, cst.NamedExpr) and _is_test(source, node):
         return [_tested(source, node)]
-    if isinstance(node, cst.BooleanOperation):  # what is tested first
-        node = node.left
-    if place.hit.access != "raw_sql" and _is_queryset(node) and _is_test(source, node):
+    if place.hit.access != "raw_sql" and _asks_only(source, node):
         return [Edit(source, node, lambda old: awaited(source, node, _asked(old, "aexists")))]
-    if _is_queryset(node) or isinstance(node, cst.Name):
+    if _is_queryset(node) or isinstance(node, cst.Name | cst.Subscript):
         return [_rows_in_place(source, node)]
     raise Refused(
         f"How {place.hit.text} evaluates a queryset in {function.name.value} is not sure."
     )
+
+
+def _is_slice(node: cst.Subscript) -> bool:
+    """Tell a part that is a queryset again: with a step it is a list."""
+    index = node.slice[0].slice if len(node.slice) == 1 else None
+    return isinstance(index, cst.Slice) and index.step is None
+
+
+def _asked_of(place: Place, node: cst.CSTNode) -> cst.CSTNode:
+    """Return ``books`` of ``books or []``, ``not books`` and, up to Python 3.11, ``1 if books``."""
+    parts = list(_conditions(node))
+    found = [each for each in parts if _is_of(place, each)]
+    if len(found) > 1:
+        raise Refused(f"Which part of {place.hit.text} asked the database is not sure.")
+    return found[0] if found else parts[0]
+
+
+def _conditions(node: Any) -> Iterator[cst.BaseExpression]:
+    match node:
+        case cst.BooleanOperation(left=left, right=right):
+            yield from (*_conditions(left), *_conditions(right))
+        case cst.IfExp(test=inner):
+            yield from _conditions(inner)
+        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            yield from _conditions(inner)
+        case _:
+            yield node
+
+
+def _asks_only(source: Source, node: cst.CSTNode) -> bool:
+    """Tell whether rows are only asked for, and not there yet: else a slice of them is a list."""
+    is_fresh = not isinstance(node, cst.Subscript) or not _may_be_a_list(source, node)
+    return _is_queryset(node) and _is_test(source, node) and is_fresh
 
 
 def rows(queryset: cst.BaseExpression, kind: type = cst.ListComp) -> cst.BaseExpression:
@@ -130,10 +166,14 @@ def _is_of(place: Place, iterable: cst.BaseExpression) -> bool:
 
 def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
     source = place.source
-    if isinstance(loop, cst.CompFor) and _is_in_generator(source, loop):
-        raise Refused("It is in a generator expression, which cannot await for who reads it.")
+    if place.hit.orm_operation == "bool":
+        raise Refused("Which condition of the comprehension asked the database is not sure.")
     if _may_be_a_list(source, node):
-        return _in_thread(source, node)
+        awaiting_function(source, node)
+        return rows_in_thread(source, node)
+    generator = _generator_of(source, loop)
+    if generator is not None and generator not in source.made_lists:
+        raise InGenerator(generator)
 
     def change(updated: cst.For | cst.CompFor) -> cst.CSTNode:
         return updated.with_changes(asynchronous=cst.Asynchronous(), iter=_aiterator(updated.iter))
@@ -142,11 +182,11 @@ def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
     return Edit(source, loop, change, ("async",), is_fallback=is_of_a_row)
 
 
-def _is_in_generator(source: Source, loop: cst.CompFor) -> bool:
-    parent = source.parent(loop)
+def _generator_of(source: Source, loop: cst.For | cst.CompFor) -> cst.GeneratorExp | None:
+    parent: cst.CSTNode = loop
     while isinstance(parent, cst.CompFor):
         parent = source.parent(parent)
-    return isinstance(parent, cst.GeneratorExp)
+    return parent if isinstance(parent, cst.GeneratorExp) else None
 
 
 def _may_be_a_list(source: Source, node: cst.CSTNode) -> bool:
@@ -192,15 +232,6 @@ def _is_fresh(node: cst.BaseExpression) -> bool:
     return False
 
 
-def _in_thread(source: Source, node: cst.CSTNode) -> Edit:
-    """``for x in books`` → ``for x in await sync_to_async(list)(books)``: right for lists, too."""
-
-    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
-        return awaited(source, node, call(call("sync_to_async", cst.Name("list")), bare(updated)))
-
-    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
-
-
 # --- calls and operators -----------------------------------------------------------------------
 
 
@@ -208,8 +239,13 @@ def _consumer(place: Place, node: cst.Call) -> list[Edit]:
     source, name = place.source, called_name(node) or ""
     at = _queryset_argument(place, node)
     argument = node.args[at]
+    if isinstance(argument.value, cst.GeneratorExp):
+        loop = argument.value.for_in
+        if loop.inner_for_in is not None:
+            raise Refused(f"Which loop of {place.hit.text} asked the database is not sure.")
+        return [_loop(place, loop, loop.iter)]
     if _may_be_a_list(source, argument.value):
-        edit = _in_thread(source, argument.value)
+        edit = rows_in_thread(source, argument.value)
         return [edit if name != "list" or len(node.args) > 1 else _list_in_thread(source, node)]
     if isinstance(node.func, cst.Name) and name in _LISTS and len(node.args) == 1:
         kind = _LISTS[name]
@@ -256,8 +292,6 @@ def _queryset_argument(place: Place, node: cst.Call) -> int:
     """Return the index of the argument that is the queryset."""
     plain = [i for i, arg in enumerate(node.args) if arg.keyword is None and not arg.star]
     if len(plain) == 1:
-        if isinstance(node.args[plain[0]].value, cst.GeneratorExp):
-            raise Refused("It is in a generator expression, which cannot await for who reads it.")
         return plain[0]
     found = [i for i in plain if _is_queryset(node.args[i].value)]
     if len(found) != 1:
@@ -274,7 +308,7 @@ def _contains(source: Source, node: cst.Comparison) -> list[Edit]:
 
 def _rows_in_place(source: Source, node: cst.CSTNode) -> Edit:
     if _may_be_a_list(source, node):
-        return _in_thread(source, node)
+        return rows_in_thread(source, node)
     return Edit(source, node, rows)
 
 
@@ -287,11 +321,22 @@ def _shown(source: Source, node: cst.CSTNode) -> Edit:
         if parent.conversion is None and parent.format_spec is None and parent.equal is None:
             return _formatted(source, node)
         node = source.parent(parent)
+    if template := _template(source, node):
+        return threaded_access(source, template)
     if isinstance(node, cst.Call):
         return threaded_call(source, node)
     if isinstance(node, cst.BaseExpression):
         return threaded_access(source, node)
     raise Refused("How the queryset is shown is not sure.")
+
+
+def _template(source: Source, node: cst.CSTNode) -> cst.BinaryOperation | None:
+    """Return ``"%s" % (books,)`` around ``books``, which CPython makes an f-string of."""
+    parents = [parent for parent, _ in source.ancestors(node)][:3]
+    match parents:
+        case [cst.Element(), cst.Tuple() as values, cst.BinaryOperation(right=right) as found]:
+            return found if right is values else None
+    return None
 
 
 def _formatted(source: Source, node: cst.CSTNode) -> Edit:

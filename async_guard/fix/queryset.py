@@ -17,11 +17,12 @@ from async_guard.fix.edit import Edit
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.scope import Binding, bindings
 
-_KNOWN = {
+METHODS = {
     *("all", "filter", "exclude", "order_by", "select_related", "prefetch_related", "distinct"),
     *("annotate", "alias", "reverse", "using", "select_for_update", "complex_filter"),
     *("only", "defer", "none", "get_queryset"),
 }
+"""The methods that give another queryset."""
 _CLASHING = {
     *("values", "values_list", "raw", "union", "intersection", "difference", "dates", "datetimes"),
     *("aggregate", "in_bulk", "create", "get_or_create", "update_or_create", "bulk_create"),
@@ -86,6 +87,12 @@ def queryset_of(source: Source, node: cst.BaseExpression | None) -> Queryset:
 
 def is_manager(name: str) -> bool:
     return name in ("objects", "_default_manager", "_base_manager")
+
+
+def _is_of_model(node: cst.Attribute) -> bool:
+    """Tell ``Film.objects``, and any other attribute of what is named like a class."""
+    owner = last_name(node.value) or ""
+    return is_manager(node.attr.value) or owner[:1].isupper()
 
 
 def _of_moved(source: Source, moved: cst.Call, args: object) -> Queryset:
@@ -160,7 +167,7 @@ def _of_chain(source: Source, node: cst.BaseExpression) -> Queryset:
             break
     found = _rooted(source, node, inner, chain)
     found.calls += chain
-    unknown = [each for each in chain if called_name(each) not in _KNOWN]
+    unknown = [each for each in chain if called_name(each) not in METHODS]
     if unknown:
         found.insertion = unknown[-1]
     return found
@@ -176,8 +183,8 @@ def _rooted(
             raise Refused(f"{root.value} is no queryset.")
         return Queryset(source, node, start.calls, start.model, root)
     if isinstance(root, cst.Attribute):
-        model = last_name(root.value) if is_manager(root.attr.value) else None
-        is_related = bool(calls) and called_name(calls[0]) in _KNOWN and not has(root, cst.Call)
+        model = last_name(root.value) if _is_of_model(root) else None
+        is_related = bool(calls) and called_name(calls[0]) in METHODS and not has(root, cst.Call)
         if model is None and not is_related:
             raise Refused("Where the object was loaded is not to be seen.")
         return Queryset(source, node, [], model, root, related=None if model else root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from async_guard.errors import AsyncGuardError
 
 
@@ -17,8 +19,20 @@ class SyncFunction(Refused):
     """It is in a sync function, whose callers could move the whole call to a thread."""
 
 
+class InGenerator(Refused):
+    """It is in a generator expression, which a list could take the place of."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__("It is in a generator expression, which cannot await for who reads it.")
+        self.generator = generator
+
+
 class Changed(Refused):
     """The code is not what the log is of: of an older version of it, there is nothing to fix."""
+
+
+class Missing(Refused):
+    """The checkout has no such file."""
 
 
 class NotHere(Refused):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import libcst as cst
 
-from async_guard.fix.code import called_name, everything
+from async_guard.fix.code import called_name, everything, last_name
 from async_guard.fix.edit import Edit
 from async_guard.fix.field import hinted_field
 from async_guard.fix.locate import Place
+from async_guard.fix.manager import check_is_queryset
+from async_guard.fix.optimizer import check_hints_are_read
 from async_guard.fix.queryset import Queryset, loading, loading_column, queryset_of
 from async_guard.fix.refusal import Done, Refused
-from async_guard.fix.resolver import has_optimizer, is_django_type, parent_querysets, resolver_of
+from async_guard.fix.resolver import is_django_type, parent_querysets, resolver_of
 from async_guard.fix.scope import bindings, enclosing_function
 
 _WRITES = {
@@ -55,43 +59,73 @@ def _writes(place: Place) -> bool:
 
 
 def from_parent(place: Place) -> list[Edit]:
-    """Change the querysets of the resolvers that produced the object of a GraphQL field."""
-    path = _field_path(place)
+    """Load it with the object of a GraphQL field: in every resolver, or by the optimizer."""
     if not place.parents:
+        _field_path(place)
         raise Refused("Which GraphQL field loaded the object is not in the log.")
     edits: list[Edit] = []
     done = None
     for field in place.parents:
-        for queryset in parent_querysets(place, field):
-            try:
-                edits += _loaded(place, queryset, path)
-            except Done as found:
-                done = found
+        try:
+            edits += _by_field(place, field)
+        except Done as found:
+            done = found
     if not edits and done is not None:
         raise done
     return edits
 
 
-def from_parents_that_show(place: Place) -> list[Edit]:
-    """Do the same where it can be seen; the rest of the fix does not depend on it."""
+def _by_field(place: Place, field: str) -> list[Edit]:
+    try:
+        return _by_resolver(place, field)
+    except Done:
+        raise
+    except Refused:
+        if not place.hit.on_stack:  # there is no resolver that could have a hint
+            raise
+        return _by_optimizer(place, field)
+
+
+def _by_resolver(place: Place, field: str) -> list[Edit]:
+    """Change the querysets that the resolver of *field* returns."""
+    path = _field_path(place)
     edits: list[Edit] = []
-    for field in place.parents:
+    done = None
+    for queryset in parent_querysets(place, field):
         try:
-            found = parent_querysets(place, field)
-            edits += [e for each in found for e in _loaded(place, each, _field_path(place))]
-        except Refused:
-            continue
+            edits += _loaded(place, queryset, path)
+        except Done as found:
+            done = found
+    if not edits and done is not None:
+        raise done
     return edits
 
 
-def from_hint(place: Place) -> list[Edit]:
+def _by_optimizer(place: Place, field: str) -> list[Edit]:
     """Tell the query optimizer what the resolver of a Django type needs."""
     _, path = _resolver_path(place)
     if not is_django_type(place.source, resolver_of(place)):
         raise Refused("The field is not one of a strawberry_django type.")
-    if not has_optimizer(place.checkout):
-        raise Refused("No DjangoOptimizerExtension reads the hints of the field.")
+    check_hints_are_read(place, field)
     return hinted_field(place, hint_of(place), "__".join(path))
+
+
+def hinted_where_read(place: Place) -> list[Edit]:
+    """Give the hint where the optimizer reads it for one of the parents; nowhere it does harm."""
+    edits: list[Edit] = []
+    for field in place.parents:
+        with suppress(Refused):  # the decorator may be elsewhere, or say so already
+            edits += _by_optimizer(place, field)
+    return edits
+
+
+def from_parents_that_show(place: Place) -> list[Edit]:
+    """Change the resolvers that can be seen; the rest of the fix does not depend on it."""
+    edits: list[Edit] = []
+    for field in place.parents:
+        with suppress(Refused):
+            edits += _by_resolver(place, field)
+    return edits
 
 
 def hint_of(place: Place) -> str:
@@ -106,7 +140,19 @@ def _loaded(place: Place, queryset: Queryset, path: list[str]) -> list[Edit]:
         raise Refused(f"The rows are of {queryset.model}, not of {wanted}.")
     if place.hit.access == "deferred_field":
         return loading_column(queryset, "__".join(path))
-    return loading(queryset, hint_of(place), "__".join(path))
+    edits = loading(queryset, hint_of(place), "__".join(path))
+    check_is_queryset(place.checkout, queryset)
+    return edits
+
+
+def _check_not_generic(place: Place, path: list[str]) -> None:
+    """Refuse what lies behind a generic foreign key: nothing can join that, and not all have it."""
+    for source in place.checkout.mentioning("GenericForeignKey"):
+        for node in source.nodes:
+            if isinstance(node, cst.Assign) and called_name(node.value) == "GenericForeignKey":
+                names = {last_name(each.target) for each in node.targets}
+                if found := names.intersection(path[:-1]):
+                    raise Refused(f"What {found.pop()} leads to may be of any model.")
 
 
 # --- from which object, along which path -------------------------------------------------------
@@ -120,6 +166,7 @@ def _path(place: Place) -> tuple[cst.BaseExpression, list[str]]:
         node = node.value
     if not names or names[-1] != place.hit.orm_field or not isinstance(node, cst.Name | cst.Await):
         raise Refused("Which object the relation was read from is not sure.")
+    _check_not_generic(place, names)
     return node, names
 
 
@@ -162,8 +209,3 @@ def _field_path(place: Place) -> list[str]:
             raise Refused("What was read is not the relation of a GraphQL field.")
         return [place.hit.orm_field]
     return _resolver_path(place)[1]
-
-
-def path_in_resolver(place: Place) -> str:
-    """Return ``director__studio`` for ``self.director.studio`` in a resolver."""
-    return "__".join(_resolver_path(place)[1])

@@ -109,14 +109,14 @@ def is_django_type(source: Source, node: cst.CSTNode) -> bool:
     return any(each and each[0] in ("strawberry_django", "strawberry.django") for each in names)
 
 
-def has_optimizer(checkout: Checkout) -> bool:
-    return any(checkout.mentioning("DjangoOptimizerExtension"))
-
-
 def camel_case(name: str) -> str:
     """Return the name that Strawberry gives a field."""
     head, *rest = name.split("_")
     return head + "".join(each.capitalize() if each else "_" for each in rest)
+
+
+def snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
 # --- where the parent object was loaded ---------------------------------------------------------
@@ -125,7 +125,7 @@ def camel_case(name: str) -> str:
 def parent_querysets(place: Place, field: str) -> list[Queryset]:
     """Return the querysets whose rows the resolver of ``Query.users`` returns or yields."""
     source, function = _parent_resolver(place, field)
-    values = list(_values(source, function))
+    values = list(returned_values(source, function))
     if not values:
         raise Refused(f"The resolver of {field} shows no queryset.")
     return [queryset_of(source, each) for each in values]
@@ -148,9 +148,8 @@ def _parent_resolver(place: Place, field: str) -> tuple[Source, cst.FunctionDef]
 def _methods(
     checkout: Checkout, type_name: str, field_name: str
 ) -> Iterator[tuple[Source, cst.FunctionDef]]:
-    names = _class_names(checkout, type_name)
-    snake = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", field_name).lower()
-    for source in checkout.mentioning(snake):
+    names = class_names(checkout, type_name)
+    for source in checkout.mentioning(snake_case(field_name)):
         for node in source.nodes:
             if isinstance(node, cst.FunctionDef) and camel_case(node.name.value) == field_name:
                 owner = enclosing_class(source, node)
@@ -158,7 +157,7 @@ def _methods(
                     yield source, node
 
 
-def _class_names(checkout: Checkout, type_name: str) -> set[str]:
+def class_names(checkout: Checkout, type_name: str) -> set[str]:
     """Return the class of a GraphQL type and those that it is made from."""
     names, new = {type_name}, {type_name}
     while new:
@@ -186,11 +185,13 @@ def _bases(found: cst.ClassDef) -> Iterator[str]:
 
 def _returns_type_of(place: Place, source: Source, function: cst.FunctionDef) -> bool:
     """Tell whether the resolver returns the class that the hit's field belongs to."""
+    return is_of_type(place, source, function.returns)
+
+
+def is_of_type(place: Place, source: Source, annotation: cst.Annotation | None) -> bool:
+    """Tell whether an annotation names the class that the hit's field belongs to."""
     module, type_name = _type_of(place)
-    if function.returns is None:
-        return False
-    annotation = source.code(function.returns.annotation)
-    if not re.search(rf"\b{re.escape(type_name)}\b", annotation):
+    if not names_type(source, annotation, type_name):
         return False
     if source is place.source:
         return True
@@ -198,6 +199,11 @@ def _returns_type_of(place: Place, source: Source, function: cst.FunctionDef) ->
         return module == list(module_parts(source.path, place.checkout.root))[-len(module) :]
     origin = imported_as(source, type_name)
     return origin is None or origin[0].split(".")[-1] == module[-1]
+
+
+def names_type(source: Source, annotation: cst.Annotation | None, type_name: str) -> bool:
+    code = source.code(annotation.annotation) if annotation else ""
+    return re.search(rf"\b{re.escape(type_name)}\b", code) is not None
 
 
 def _type_of(place: Place) -> tuple[list[str], str]:
@@ -219,7 +225,8 @@ def _defines(
     return any(isinstance(each, kind) and each.name.value == name for each in source.module.body)
 
 
-def _values(source: Source, function: cst.FunctionDef) -> Iterator[cst.BaseExpression]:
+def returned_values(source: Source, function: cst.FunctionDef) -> Iterator[cst.BaseExpression]:
+    """Yield what a resolver returns, or gives one after the other; nothing is not meant."""
     for node in own_nodes(function.body):
         if isinstance(node, cst.Return | cst.Yield):
             value = node.value

@@ -8,13 +8,15 @@ is known, the access itself goes to the worker thread: right, but to be reviewed
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+
+import libcst as cst
 
 from async_guard.fix import block, field, iteration, methods, protocol, relation, thread
 from async_guard.fix.edit import Edit
+from async_guard.fix.generator import as_list
 from async_guard.fix.locate import Place
-from async_guard.fix.refusal import Done, NotHere, Refused
+from async_guard.fix.refusal import Done, InGenerator, NotHere, Refused
 from async_guard.fix.resolve_async import in_async_resolver
 from async_guard.fix.scope import awaiting_function
 from async_guard.hit import ASYNC_TO_SYNC, N_PLUS_ONE
@@ -23,21 +25,24 @@ Rewrite = Callable[[Place], list[Edit]]
 
 
 def _as_django_field(place: Place) -> list[Edit]:
-    """Change the decorator; what the resolver reads is loaded with its object as well."""
+    """Change the decorator; what the resolver reads is loaded with its object, where it can be."""
     edits = field.django_field(place)
     if place.hit.access not in _READ:
         return edits
+    edits += relation.hinted_where_read(place) + relation.from_parents_that_show(place)
     try:
-        path = relation.path_in_resolver(place)
-        with suppress(Refused):  # the decorator may be elsewhere, or say so already
-            edits += field.hinted_field(place, relation.hint_of(place), path)
-    except Refused:
+        relation.from_parent(place)
+    except Done:
         return edits
-    return edits + relation.from_parents_that_show(place)
+    except Refused:  # it is loaded in the thread, for one object after the other
+        return [replace(each, is_fallback=True) for each in edits]
+    return edits
 
 
 def _evaluation(place: Place) -> list[Edit]:
     """Evaluate rows of a relation where they are, if they are rows that are evaluated."""
+    if place.hit.orm_operation is None and isinstance(place.node, cst.Attribute):
+        return thread.access_in_thread(place)  # one object, behind a generic foreign key
     if place.hit.orm_operation in _EVALUATIONS:
         return iteration.async_iteration(place)
     raise NotHere(f"{place.hit.text} does more than to read rows.")
@@ -58,7 +63,6 @@ _READ = {
 _RELATION: tuple[Rewrite, ...] = (
     relation.from_local,
     relation.from_parent,
-    relation.from_hint,
 )
 _ACCESS: tuple[Rewrite, ...] = (
     thread.access_in_thread,
@@ -116,6 +120,28 @@ def rewrite(place: Place) -> list[Edit]:
     place = replace(place, node=iteration.meant_iterable(place))
     if (moved := _with_transaction(place)) is not None:
         return moved
+    return _attempt(place)
+
+
+def _attempt(place: Place) -> list[Edit]:
+    try:
+        return _first_of(place)
+    except InGenerator as refused:
+        return _in_a_list(place, refused.generator)
+
+
+def _in_a_list(place: Place, generator: cst.GeneratorExp) -> list[Edit]:
+    """Do it in a list, which is made of the generator expression around it."""
+    made = as_list(place.source, generator)
+    place.source.made_lists.add(generator)
+    try:
+        return [made, *_attempt(place)]
+    except Refused:
+        place.source.made_lists.discard(generator)
+        raise
+
+
+def _first_of(place: Place) -> list[Edit]:
     refusals = []
     for each in _candidates(place):
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from async_guard.fix.checkout import Source
-from async_guard.fix.refusal import Refused, SyncFunction
+from async_guard.fix.refusal import InGenerator, Refused, SyncFunction
 
 Function = cst.FunctionDef
 
@@ -28,8 +28,8 @@ class Binding:
 def awaiting_function(source: Source, node: cst.CSTNode) -> Function:
     """Return the ``async def`` that *node* may await in, or refuse with the reason."""
     for parent, child in source.ancestors(node):
-        if isinstance(parent, cst.GeneratorExp) and not _is_from(source, parent, node):
-            raise Refused("It is in a generator expression, which cannot await for who reads it.")
+        if isinstance(parent, cst.GeneratorExp) and not _may_await(source, parent, node):
+            raise InGenerator(parent)
         if isinstance(parent, cst.Lambda) and child is parent.body:
             raise Refused("It is in a lambda, where await is not allowed.")
         if isinstance(parent, cst.ClassDef) and child is parent.body:
@@ -52,10 +52,14 @@ def _sync_refusal(source: Source, function: Function) -> Refused:
     )
 
 
-def _is_from(source: Source, comp: cst.GeneratorExp, node: cst.CSTNode) -> bool:
-    """Tell whether *node* is what the generator is made from: the outer function evaluates it."""
+def _may_await(source: Source, comp: cst.GeneratorExp, node: cst.CSTNode) -> bool:
+    """Tell what the generator is made from, which the outer function evaluates, and a list."""
     iterable = comp.for_in.iter
-    return node is iterable or any(parent is iterable for parent, _ in source.ancestors(node))
+    return (
+        comp in source.made_lists
+        or node is iterable
+        or any(parent is iterable for parent, _ in source.ancestors(node))
+    )
 
 
 def enclosing_function(source: Source, node: cst.CSTNode) -> Function | None:
@@ -81,7 +85,9 @@ def enclosing_class(source: Source, node: cst.CSTNode) -> cst.ClassDef | None:
 
 def bindings(source: Source, name: cst.Name) -> list[Binding]:
     """Return all that the name may be bound to where it stands, in the innermost scope."""
-    for parent, _ in source.ancestors(name):
+    for parent, child in source.ancestors(name):
+        if isinstance(parent, cst.Lambda) and child is parent.body and _takes(parent, name):
+            return [_of_lambda(source, parent)]
         if isinstance(parent, cst.BaseComp):
             found = [b for each in _loops(parent) if (b := _of_loop(each, name.value))]
             if found:
@@ -91,6 +97,27 @@ def bindings(source: Source, name: cst.Name) -> list[Binding]:
             if found:
                 return found
     return []
+
+
+def _takes(function: cst.Lambda, name: cst.Name) -> bool:
+    return any(each.name.value == name.value for each in _parameters(function))
+
+
+def _of_lambda(source: Source, function: cst.Lambda) -> Binding:
+    """Return the rows that ``sorted(films, key=lambda film: …)`` hands on, one after the other."""
+    arg = source.parent(function)
+    call = source.parents.get(arg)
+    if isinstance(call, cst.Call) and len(list(_parameters(function))) == 1:
+        match call.func, call.args:
+            case cst.Name(value="sorted" | "min" | "max"), [first, *more] if all(
+                each.keyword for each in more
+            ):
+                return Binding(function, None if first.star else first.value, True)
+            case cst.Name(value="map" | "filter"), [first, second] if arg is first:
+                return Binding(function, None if second.star else second.value, True)
+            case cst.Attribute(value=rows, attr=cst.Name(value="sort")), [_]:
+                return Binding(function, rows, True)
+    return Binding(function, None)
 
 
 def _loops(comp: cst.BaseComp) -> Iterator[cst.CompFor]:
@@ -114,7 +141,7 @@ def _in_function(source: Source, function: Function, name: str) -> Iterator[Bind
         yield from _bound_by(node, name)
 
 
-def _parameters(function: Function) -> Iterator[cst.Param]:
+def _parameters(function: Function | cst.Lambda) -> Iterator[cst.Param]:
     params = function.params
     yield from (*params.posonly_params, *params.params, *params.kwonly_params)
     for star in (params.star_arg, params.star_kwarg):

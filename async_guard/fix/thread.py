@@ -63,7 +63,28 @@ def access_in_thread(place: Place) -> list[Edit]:
     if not isinstance(place.node, cst.BaseExpression):
         raise NotHere(f"{place.hit.text} is not an expression that could be moved to a thread.")
     awaiting_function(place.source, place.node)
+    if isinstance(place.node, cst.Name):
+        return [_threaded_rows(place, place.node)]
     return [threaded_access(place.source, place.node)]
+
+
+def _threaded_rows(place: Place, name: cst.Name) -> Edit:
+    """``for film in page`` → ``for film in await sync_to_async(list)(page)``."""
+    loop = place.source.parent(name)
+    if not isinstance(loop, cst.For | cst.CompFor) or loop.iter is not name:
+        raise Refused(f"What is done with {name.value} asks the database, not to read it.")
+    if place.hit.owner != "framework":
+        raise Refused(f"Whether {name.value} of a library ever ends is not sure.")
+    return rows_in_thread(place.source, name)
+
+
+def rows_in_thread(source: Source, node: cst.CSTNode) -> Edit:
+    """``for x in books`` → ``for x in await sync_to_async(list)(books)``: right for lists, too."""
+
+    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
+        return awaited(source, node, call(call("sync_to_async", cst.Name("list")), bare(updated)))
+
+    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
 
 
 def threaded_access(source: Source, node: cst.BaseExpression) -> Edit:
@@ -215,10 +236,22 @@ def _moved_call(source: Source, node: cst.Call) -> Edit:
 
 
 def _formatted(source: Source, nodes: list[cst.CSTNode]) -> Edit | None:
-    """``f"{film}"`` → ``f"{await sync_to_async(str)(film)}"``."""
-    found = [each for each in nodes if isinstance(each, cst.FormattedStringExpression)]
-    if len(found) != 1 or found[0].conversion or found[0].format_spec:
+    """
+    ``f"{film}"`` → ``f"{await sync_to_async(str)(film)}"``.
+
+    Of several it is not known which it was: the whole string is made in a thread.
+    """
+    found = [
+        each
+        for each in nodes
+        if isinstance(each, cst.FormattedStringExpression) and not has(each.expression, cst.Await)
+    ]
+    strings = list(dict.fromkeys(source.parent(each) for each in found))
+    if len(strings) != 1 or not isinstance(strings[0], cst.FormattedString):
         return None
+    if len(found) > 1 or found[0].conversion or found[0].format_spec:
+        awaiting_function(source, strings[0])
+        return threaded_access(source, strings[0])
     node = found[0].expression
     awaiting_function(source, node)
 

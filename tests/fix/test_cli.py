@@ -82,6 +82,36 @@ def test_no_checkout(checkout, capsys):
     )
 
 
+def test_folder_that_is_no_checkout(checkout, tmp_path_factory, monkeypatch, capsys):
+    """
+    Without --root, a folder that is no project is not searched; in one it need not be named.
+    """
+    log = str(checkout / "app.log")
+
+    monkeypatch.chdir(tmp_path_factory.mktemp("home"))
+    elsewhere = cli.main(["fix", log]), *capsys.readouterr()
+    monkeypatch.chdir(checkout)
+    there = cli.main(["fix", log]), capsys.readouterr().err.splitlines()[-1]
+
+    assert elsewhere == (2, "", "async-guard: this folder is no checkout: name it with --root.\n")
+    assert there == (0, "2 fixed, 0 refused.")
+
+
+def test_another_checkout(checkout, tmp_path_factory, capsys):
+    """
+    A folder that has nothing of the code in the log is not the checkout.
+    """
+    other = tmp_path_factory.mktemp("other")
+    (other / "app").mkdir()
+    (other / "app/models.py").write_text("a = 1\n")
+
+    assert run(checkout, "--root", str(other), capsys=capsys) == (
+        2,
+        [],
+        [f"None of the code in the log is in {other}: name the checkout with --root."],
+    )
+
+
 def test_without_git(checkout, monkeypatch, capsys):
     """
     Where there is no git, nothing is written.

@@ -184,6 +184,39 @@ def test_made_object(tmp_path):
     assert text.endswith("async def f(a):\n    return await sync_to_async(Page)(a)\n")
 
 
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ('f"{a}, a film"', 'f"{await sync_to_async(str)(a)}, a film"'),
+        ('f"{a} {b!r}"', 'await sync_to_async(lambda: f"{a} {b!r}")()'),
+        ('f"{a:>9}"', 'await sync_to_async(lambda: f"{a:>9}")()'),
+        ('f"{a} {await b}"', 'f"{await sync_to_async(str)(a)} {await b}"'),
+    ],
+)
+def test_string_that_shows_an_object(body, after, tmp_path):
+    """
+    What a string shows is shown in a thread; the whole string, where it may be one or the other.
+    """
+    code = "async def f(a, b):\n    return "
+
+    text, said = called_from(tmp_path, f"{code}{body}\n", frame("f", 6), name="__str__")
+
+    assert said is None
+    assert text.endswith(f"{code}{after}\n")
+
+
+@pytest.mark.parametrize("body", ['f"{a}", f"{b}"', 'f"{a} {b} {c!r}" if f"{b}" else ""', "g(a)"])
+def test_string_that_cannot_be_told(body, tmp_path):
+    """
+    Which of two strings showed the object is not known.
+    """
+    code = f"async def f(a, b, c):\n    return {body}\n"
+
+    assert called_from(tmp_path, code, frame("f", 6), name="__str__")[1] == (
+        "__str__ is a sync function: to await in it, its callers would have to change."
+    )
+
+
 def test_caller_that_is_gone(tmp_path):
     """
     A function that called and is not there any more cannot be changed.

@@ -119,6 +119,30 @@ FOLLOWED = [
         'async for film in Film.objects.select_related("director").all():',
     ),
     (
+        "what sorted() hands to a lambda",
+        RELATION,
+        "film = None\nfilms = [f async for f in Film.objects.all()]\nsorted(films, key=lambda film: ⟦film.director⟧)",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what map() hands to a lambda",
+        RELATION,
+        "films = [f async for f in Film.objects.all()]\nlist(map(lambda film: ⟦film.director⟧, films))",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what sort() hands to a lambda",
+        RELATION,
+        "films = [f async for f in Film.objects.all()]\nfilms.sort(key=lambda film: ⟦film.director⟧)",
+        'films = [f async for f in Film.objects.select_related("director").all()]',
+    ),
+    (
+        "what a lambda does not get",
+        RELATION,
+        "film = await Film.objects.aget(pk=1)\nsorted(rows, key=lambda _: ⟦film.director⟧)",
+        'film = await Film.objects.select_related("director").aget(pk=1)',
+    ),
+    (
         "many of them",
         MANY,
         "async for film in Film.objects.all():\n    print(⟦len(film.genres.all())⟧)",
@@ -150,6 +174,126 @@ def test_followed(keys, body, line, tmp_path):
 
     assert [each.refusal for each in patch.refused] == []
     assert added(patch) == [line]
+
+
+def test_generic_foreign_key(tmp_path):
+    """
+    What is read from the object of a generic foreign key is neither joined nor prefetched.
+    """
+    note = "note = await Note.objects.afirst()\n"
+    model = "\n\nclass Note(models.Model):\n    about = GenericForeignKey()\n"
+    about = {**MANY, "access": "generic_relation", "orm_field": "about", "orm_model": "app.Note"}
+
+    _, patch = fixed(tmp_path, function(f"{note}print(⟦note.about⟧)") + model, **about)
+
+    assert added(patch) == ['note = await Note.objects.prefetch_related("about").afirst()']
+    assert (
+        refusal(tmp_path, function(f"{note}print(⟦note.about.director⟧)") + model, **RELATION)
+        == "What about leads to may be of any model."
+    )
+
+
+MANAGERS = """
+class Shared(models.QuerySet["Film"]):
+    def recent(self):
+        films = self.filter(year=1)
+        films = films.order_by("pk")
+        return films
+
+    def shown(self):
+        return self.recent().exclude(a=1)
+
+
+class FilmManager(models.Manager.from_queryset(Shared)):
+    def get_queryset(self):
+        return super().get_queryset().shown()
+
+    def published(self):
+        if self.a:
+            return self
+        return self.get_queryset().filter(a=1)
+
+    def main(self):
+        return self.filter(a=1).first()
+
+    def all_of_them(self):
+        return list(self.recent())
+
+    def one_by_one(self):
+        yield self.recent()
+
+    def other(self):
+        return load()
+
+    def stepwise(self):
+        films = self.all()
+        films = films.main()
+        return films
+
+    def nothing(self):
+        pass
+
+    @property
+    def cached(self):
+        return self.all()
+
+    async def loaded(self):
+        return self.all()
+
+    def around(self):
+        return self.around().all()
+
+
+class Films:
+    def load(self):
+        return self.all()
+"""
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "Film.objects.published()",
+        "Film.objects.filter(a=1).recent()",
+        "Film.objects.shown()",
+        "Film.shown_ones.published()",
+        "Film.objects.around()",
+    ],
+)
+def test_method_that_gives_a_queryset(chain, tmp_path):
+    """
+    Behind a method of the project's own a relation is loaded where it gives a queryset.
+    """
+    code = function(f"async for film in {chain}:\n    print(⟦film.director⟧)") + MANAGERS
+
+    _, patch = fixed(tmp_path, code, **RELATION)
+
+    assert [each.refusal for each in patch.refused] == []
+    assert added(patch) == [f'async for film in {chain}.select_related("director"):']
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main",
+        "all_of_them",
+        "one_by_one",
+        "other",
+        "stepwise",
+        "nothing",
+        "cached",
+        "loaded",
+        "load",
+    ],
+)
+@pytest.mark.parametrize("manager", ["Film.objects", "Film.shown_ones"])
+def test_method_that_gives_something_else(name, manager, tmp_path):
+    """
+    What gives one object, a list or a coroutine has no select_related().
+    """
+    code = function(f"film = {manager}.{name}()\nprint(⟦film.director⟧)") + MANAGERS
+
+    assert refusal(tmp_path, code, **RELATION) == f"Whether {name}() gives a queryset is not sure."
 
 
 UNSEEN = "Where film was loaded is not to be seen."
@@ -207,6 +351,22 @@ NOT_FOLLOWED = [
     (
         "target of several in a comprehension",
         "print([⟦film.director⟧ for i, film in enumerate(films)])",
+        UNSEEN,
+    ),
+    (
+        "parameter of a lambda",
+        "film = await Film.objects.aget(pk=1)\nreturn any_of(rows, lambda film: ⟦film.director⟧)",
+        UNSEEN,
+    ),
+    ("parameter of a lambda for later", "key = lambda film: ⟦film.director⟧", UNSEEN),
+    (
+        "parameter of a lambda for two objects",
+        "film = await Film.objects.aget(pk=1)\nreturn max(a, b, key=lambda film: ⟦film.director⟧)",
+        UNSEEN,
+    ),
+    (
+        "parameter of a lambda for several lists",
+        "film = await Film.objects.aget(pk=1)\nreturn max(*rows, key=lambda film: ⟦film.director⟧)",
         UNSEEN,
     ),
     ("assignment to several", "film, other = await load()\nprint(⟦film.director⟧)", UNSEEN),

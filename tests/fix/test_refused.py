@@ -18,7 +18,20 @@ GENRES = {
     "relation": "app.Film.genres",
 }
 
+COUNT = {"rule": "AG105", "orm_operation": "count"}
+SLICE = {**FILMS, "orm_operation": "bool"}
+FRAMEWORK = {"rule": "AG111", "owner": "framework"}
 ROW_REFUSALS = [
+    (
+        FRAMEWORK,
+        "return ⟦film⟧ or 1",
+        "What is done with film asks the database, not to read it.",
+    ),
+    (
+        LIBRARY,
+        "return [a for a in ⟦films⟧]",
+        "Whether films of a library ever ends is not sure.",
+    ),
     (
         {**FILMS, "orm_model": "app.Seat"},
         "return [(a, b) for a in ⟦Film.objects.all()⟧ for b in Genre.objects.all()]",
@@ -26,7 +39,7 @@ ROW_REFUSALS = [
     ),
     (
         {**GENRES, "orm_operation": "iterate"},
-        "return sum(1 for film in ⟦films⟧ for genre in film.genres.all())",
+        "return sums(1 for film in ⟦films⟧ for genre in film.genres.all())",
         "It is in a generator expression, which cannot await for who reads it.",
     ),
     (
@@ -36,8 +49,28 @@ ROW_REFUSALS = [
     ),
     (
         FILMS,
-        "return ⟦sum(film.a for film in Film.objects.all())⟧",
-        "It is in a generator expression, which cannot await for who reads it.",
+        "return lambda: sum(len([a for a in ⟦Film.objects.all()⟧]) for _ in films)",
+        "It is in a lambda, where await is not allowed.",
+    ),
+    (
+        FILMS,
+        "return ⟦sum(film.a for film in Film.objects.all() for b in film.c)⟧",
+        "Which loop of sum(film.a for film in Film.objects.all() for b in film.c) asked the database is not sure.",
+    ),
+    *(
+        (
+            FILMS,
+            f"return {code}",
+            "It is in a generator expression, which cannot await for who reads it.",
+        )
+        for code in (
+            "any(film.a() for film in ⟦Film.objects.all()⟧)",
+            "all(film.a for film in ⟦Film.objects.all()⟧ if film['a'])",
+            "map(str, (film.a for film in ⟦Film.objects.all()⟧))",
+            "films(film.a for film in ⟦Film.objects.all()⟧)",
+            "film[0](film.a for film in ⟦Film.objects.all()⟧)",
+            "(film.a for film in ⟦Film.objects.all()⟧)",
+        )
     ),
     (
         FILMS,
@@ -53,6 +86,16 @@ ROW_REFUSALS = [
         {**FILMS, "on_stack": False, "access": "forward_relation"},
         "⟦return Film.objects.all()⟧",
         "What was returned was evaluated by the framework, not in a line of code.",
+    ),
+    (
+        SLICE,
+        "return 1 if ⟦Film.objects.all() and Film.objects.all()⟧ else 2",
+        "Which part of Film.objects.all() and Film.objects.all() asked the database is not sure.",
+    ),
+    (
+        SLICE,
+        "return [a for a in ⟦Film.objects.all()⟧ if a.all()]",
+        "Which condition of the comprehension asked the database is not sure.",
     ),
     (
         {**GENRES, "orm_operation": "iterate"},
@@ -199,6 +242,83 @@ def test_refused_in_its_module(keys, code, reason, tmp_path):
 # --- what looks much the same, and is rewritten ------------------------------------------------
 
 REWRITTEN = [
+    (
+        "rows of a page",
+        FRAMEWORK,
+        "for a in ⟦films⟧:\n        return a",
+        "for a in await sync_to_async(list)(films):\n        return a",
+    ),
+    *(
+        (
+            f"{after.split('(')[0]} of a generator expression",
+            FILMS,
+            f"return {code}",
+            f"return {after}",
+        )
+        for code, after in (
+            (
+                "sum(film.a for film in ⟦Film.objects.all()⟧ if film.b())",
+                "sum([film.a async for film in Film.objects.all() if film.b()])",
+            ),
+            (
+                "sorted((film.a for film in ⟦Film.objects.all()⟧), key=str)",
+                "sorted([film.a async for film in Film.objects.all()], key=str)",
+            ),
+            (
+                "', '.join(film.a for film in ⟦Film.objects.all()⟧)",
+                "', '.join([film.a async for film in Film.objects.all()])",
+            ),
+            (
+                "⟦max(film.a for film in Film.objects.all())⟧",
+                "max([film.a async for film in Film.objects.all()])",
+            ),
+            (
+                "any(film.a > 3 and not film.b for film in ⟦Film.objects.all()⟧ if film.c)",
+                "any([film.a > 3 and not film.b async for film in Film.objects.all() if film.c])",
+            ),
+            (
+                "min(film.a for film in ⟦films⟧)",
+                "min(film.a for film in await sync_to_async(list)(films))",
+            ),
+        )
+    ),
+    (
+        "what a generator expression awaits",
+        COUNT,
+        "return sum(a + sum(⟦b.films.count()⟧ for b in a) for a in films)",
+        "return sum([a + sum([await b.films.acount() for b in a]) for a in films])",
+    ),
+    (
+        "slice that is asked for",
+        SLICE,
+        "if ⟦Film.objects.all()[:1]⟧:\n        return 1",
+        "if await Film.objects.all()[:1].aexists():\n        return 1",
+    ),
+    (
+        "slice of what may be there",
+        SLICE,
+        "if ⟦films[:1]⟧:\n        return 1",
+        "if await sync_to_async(list)(films[:1]):\n        return 1",
+    ),
+    (
+        "what an expression asks for, up to Python 3.11",
+        SLICE,
+        "return ⟦1 if Film.objects.all() else 2⟧",
+        "return 1 if await Film.objects.all().aexists() else 2",
+    ),
+    (
+        "what an expression asks for",
+        SLICE,
+        "return ⟦film.a and Film.objects.all()⟧",
+        "return film.a and [row async for row in Film.objects.all()]",
+    ),
+    (
+        "what an expression asks for first",
+        SLICE,
+        "for a in (⟦films[:1] or []⟧):\n        return ⟦not films[:2]⟧",
+        "for a in (await sync_to_async(list)(films[:1]) or []):\n"
+        "        return not await sync_to_async(list)(films[:2])",
+    ),
     (
         "first of two loops",
         FILMS,

@@ -5,7 +5,7 @@ import pytest
 from tests.fix.making import fixed, refusal
 from tests.fix.test_rewrites import DIRECTOR, FIELD
 
-RESOLVER = {"graphql_resolver": "app.views:FilmType.name"}
+RESOLVER = {"graphql_resolver": "app.views:FilmType.name", "graphql_parent": "Query.films"}
 SYNC = "    def name(self) -> str:\n        return ⟦self.director⟧.name\n"
 ASYNC = SYNC.replace("def", "async def")
 
@@ -13,8 +13,11 @@ ASYNC = SYNC.replace("def", "async def")
 def django_type(decorator, method=SYNC):
     return (
         "import strawberry\nimport strawberry_django\n\nschema = [DjangoOptimizerExtension]\n\n\n"
-        f"@strawberry_django.type(Film)\nclass FilmType:\n{decorator}{method}"
+        f"@strawberry_django.type(Film)\nclass FilmType:\n{decorator}{method}{FILMS}"
     )
+
+
+FILMS = "\n\nclass Query:\n    films: list[FilmType] = strawberry_django.field()\n"
 
 
 def plain_type(decorator="    @strawberry.field\n", method=SYNC):
@@ -105,7 +108,7 @@ def test_hint(before, after, old, new, tmp_path):
     [
         (
             django_type("    @strawberry_django.field(select_related=['director'])\n", ASYNC),
-            "The field names director in select_related already.",
+            "The field names director in select_related already, and that did not help.",
         ),
         (
             django_type(
@@ -139,6 +142,133 @@ def test_no_hint(code, reason, tmp_path):
     keys = {**DIRECTOR, **RESOLVER, "rule": "AG113", "kind": "n_plus_one"}
 
     assert refusal(tmp_path, code, **keys) == reason
+
+
+HINT = '@strawberry_django.field(select_related=["director"])'
+
+
+@pytest.mark.parametrize("decorator", ["@strawberry.field", "@strawberry_django.field"])
+def test_hint_of_an_async_resolver(decorator, tmp_path):
+    """
+    A plain field knows no hints, so it becomes a Django field; an async resolver stays one.
+    """
+    code = django_type(f"    {decorator}\n", ASYNC)
+
+    text, patch = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+
+    assert [each.is_fallback for each in patch.results] == [False]
+    assert text == django_type(f"    {HINT}\n").replace(
+        "    def name", "    async def name"
+    ).replace("import strawberry\n" if decorator == "@strawberry.field" else "\0", "").replace(
+        "⟦", ""
+    ).replace("⟧", "")
+
+
+def test_hint_of_a_mutation(tmp_path):
+    """
+    A mutation takes no hints: what it reads is read in a thread.
+    """
+    code = django_type("    @strawberry.mutation\n", ASYNC)
+
+    text, patch = fixed(tmp_path, code, **DIRECTOR, **RESOLVER)
+
+    assert [each.is_fallback for each in patch.results] == [True]
+    assert "return (await sync_to_async(lambda: self.director)()).name" in text
+
+
+PLAIN = "@strawberry.type\nclass Query:\n    "
+DJANGO = "@strawberry_django.type(Hall)\nclass Hall:\n    "
+ROOT = f"{PLAIN}hall: Hall = strawberry_django.field()\n\n\n"
+RETURNS = "(self) -> list[FilmType]:\n        return "
+READ = [
+    f"{PLAIN}films: list[FilmType] = strawberry_django.field()",
+    f"{PLAIN}films: ListConnection[FilmType] = strawberry_django.connection()",
+    f"{PLAIN}film: FilmType = strawberry_django.field()",
+    f"{PLAIN}@strawberry_django.field\n    async def films{RETURNS}Film.objects.only('pk')",
+    f"{PLAIN}@strawberry.field\n    def films{RETURNS}Film.objects.only('pk')",
+    f"{PLAIN}@strawberry.field\n    def films(self) -> list[FilmType]:\n"
+    "        films = Film.objects.only('pk')\n        return films",
+    f"{PLAIN}hall: str\n\n\nclass Films:\n    films: list[FilmType] = strawberry_django.field()"
+    "\n\n\nclass Root(Films):\n    pass\n\n\nstrawberry.Schema(query=Root)",
+    f"{ROOT}{DJANGO}films: list[FilmType]",
+    f"{ROOT}{DJANGO}film: FilmType",
+    f"{ROOT}{DJANGO}film: FilmType = strawberry_django.field(description='Main')",
+]
+NOT_READ = [
+    f"{PLAIN}films: list[FilmType] = strawberry.field(resolver=load)",
+    f"{PLAIN}films: list[FilmType] = strawberry_django.field(resolver=load)",
+    f"{PLAIN}films: list[FilmType] = strawberry_django.field(load)",
+    f"{PLAIN}films: list[FilmType] = load()",
+    f"{PLAIN}films: list[FilmType] = NOTHING",
+    f"{PLAIN}films: list[FilmType]",
+    f"{PLAIN}films: list[Other] = strawberry_django.field()",
+    "class Hall:\n    films: list[FilmType] = strawberry_django.field()",
+    f"{PLAIN}@strawberry_django.field\n    def films{RETURNS}list(Film.objects.only('pk'))",
+    f"{PLAIN}@strawberry_django.field\n    async def films{RETURNS}await load()",
+    f"{PLAIN}@strawberry_django.field\n    async def films{RETURNS}[f async for f in load()]",
+    f"{PLAIN}@strawberry_django.field\n    def films{RETURNS}Film.objects.only('pk')[0]",
+    f"{PLAIN}@strawberry_django.field\n    def film{RETURNS}Film.objects.only('pk').first()",
+    f"{PLAIN}@strawberry_django.field\n    def film{RETURNS}CACHE.get()",
+    f"{PLAIN}@strawberry_django.field\n    def films{RETURNS}films",
+    f"{PLAIN}@strawberry_django.field\n    def films(self) -> list[FilmType]:\n        ...",
+    f"{PLAIN}@strawberry.field\n    async def films{RETURNS}Film.objects.only('pk')",
+    f"{PLAIN}@cached\n    def films{RETURNS}Film.objects.only('pk')",
+    f"{DJANGO}film: FilmType",
+    f"{ROOT}{DJANGO}film: FilmType\n\n\n{PLAIN}last: Hall = strawberry.field(resolver=load)",
+    f"{ROOT}{DJANGO}film: FilmType\n    hall: 'Hall'\n\n    @strawberry.field\n"
+    "    def other(self) -> 'Hall':\n        return load()",
+]
+
+
+def with_parent(parent):
+    code = django_type("    @strawberry_django.field\n", ASYNC).replace(FILMS, f"\n\n{parent}\n")
+    owner = "Hall" if "class Hall" in parent else "Root" if "Root" in parent else "Query"
+    name = "film" if "film: " in parent or "def film(" in parent else "films"
+    return code, {**DIRECTOR, **RESOLVER, "graphql_parent": f"{owner}.{name}"}
+
+
+@pytest.mark.parametrize("parent", READ)
+def test_hint_that_is_read(parent, tmp_path):
+    """
+    A hint is given where the optimizer loads what the field above returns, or all fields above.
+    """
+    code, keys = with_parent(parent)
+
+    text, _ = fixed(tmp_path, code, **keys)
+
+    assert text == code.replace(
+        "@strawberry_django.field\n    async def name", f"{HINT}\n    async def name"
+    ).replace("⟦", "").replace("⟧", "")
+
+
+@pytest.mark.parametrize("parent", NOT_READ)
+def test_hint_that_nobody_reads(parent, tmp_path):
+    """
+    Rows that are there already, or may be, are given no hint: it would do nothing.
+    """
+    code, keys = with_parent(parent)
+
+    text, patch = fixed(tmp_path, code, **keys)
+
+    assert [each.is_fallback for each in patch.results] == [True]
+    assert HINT not in text
+    assert "return (await sync_to_async(lambda: self.director)()).name" in text
+
+
+@pytest.mark.parametrize("parent", NOT_READ)
+def test_sync_resolver_without_a_hint(parent, tmp_path):
+    """
+    So it is with the resolver of a plain field: it goes to a thread, to be looked at.
+    """
+    code, keys = with_parent(parent)
+    code = code.replace(
+        "@strawberry_django.field\n    async def name", "@strawberry.field\n    def name"
+    )
+
+    text, patch = fixed(tmp_path, code, **{**keys, "rule": "AG102"})
+
+    assert [each.is_fallback for each in patch.results] == [True]
+    assert "    @strawberry_django.field\n    def name" in text
 
 
 # --- a resolver that becomes async -------------------------------------------------------------
@@ -221,7 +351,7 @@ def test_parent(old, new, tmp_path):
     """
     code = plain_type(method=ASYNC) + QUERY.replace(old, new)
 
-    text, patch = fixed(tmp_path, code, **PARENT, graphql_parent="Query.films")
+    text, patch = fixed(tmp_path, code, **PARENT)
 
     assert [each.refusal for each in patch.refused] == []
     assert text == code.replace("Film.objects.all()", LOADING).replace("⟦", "").replace("⟧", "")
@@ -234,7 +364,7 @@ def test_parent_of_a_base_class(tmp_path):
     query = QUERY.replace("class Query:", "class Films:")
     code = f"{plain_type(method=ASYNC)}{query}\n\nclass Query(Films, make(Other)):\n    pass\n"
 
-    text, _ = fixed(tmp_path, code, **PARENT, graphql_parent="Query.films")
+    text, _ = fixed(tmp_path, code, **PARENT)
 
     assert text == code.replace("Film.objects.all()", LOADING).replace("⟦", "").replace("⟧", "")
 
@@ -255,7 +385,7 @@ def test_no_parent(old, new, tmp_path):
     """
     code = plain_type(method=ASYNC) + QUERY.replace(old, new)
 
-    assert refusal(tmp_path, code, **PARENT, graphql_parent="Query.films") == (
+    assert refusal(tmp_path, code, **PARENT) == (
         "The field is not one of a strawberry_django type."
     )
 
@@ -269,10 +399,14 @@ def test_field_without_a_resolver(tmp_path):
         f"    ⟦director: DirectorType⟧\n{QUERY}"
     )
     keys = {**DIRECTOR, "rule": "AG113", "kind": "n_plus_one", "on_stack": False}
-    field = {"graphql_resolver": "app.views:FilmType.director", "graphql_field": "director"}
+    field = {
+        "graphql_resolver": "app.views:FilmType.director",
+        "graphql_field": "director",
+        "graphql_parent": "Query.films",
+    }
 
     (tmp_path / "one").mkdir()
-    text, _ = fixed(tmp_path / "one", code, **keys, **field, graphql_parent="Query.films")
+    text, _ = fixed(tmp_path / "one", code, **keys, **field)
 
     assert text == code.replace("Film.objects.all()", LOADING).replace("⟦", "").replace("⟧", "")
     assert refusal(tmp_path, code, **keys) == (

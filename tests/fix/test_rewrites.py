@@ -310,9 +310,9 @@ REFUSALS = [
     (GET, "def f():\n    return ⟦A.objects.get()⟧\n",
      "f is a sync function: to await in it, its callers would have to change."),
     (GET, "async def f():\n    class A:\n        b = ⟦A.objects.get()⟧\n", "It is in the body of"),
-    (GET, "async def f():\n    return sum(⟦A.objects.get()⟧.b for _ in c)\n",
+    (GET, "async def f():\n    return g(⟦A.objects.get()⟧.b for _ in c)\n",
      "It is in a generator expression"),
-    (ROWS, "async def f():\n    return sum(a.b for a in ⟦A.objects.all()⟧)\n",
+    (ROWS, "async def f():\n    return g(a.b for a in ⟦A.objects.all()⟧)\n",
      "It is in a generator expression"),
     (ROWS, "async def f(b):\n    return ⟦b(A.objects.all(), B.objects.all())⟧\n", "How b("),
     (ATOMIC, "async def f():\n    with ⟦transaction.atomic()⟧, open(a) as b:\n        pass\n",
@@ -475,9 +475,10 @@ def test_plain_resolver(tmp_path):
 HINTED = (
     "import strawberry_django\n\nschema = [DjangoOptimizerExtension]\n\n\n"
     "@strawberry_django.type(Film)\nclass FilmType:\n    @strawberry_django.field(only=[])\n"
-    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n"
+    "    async def name(self) -> str:\n        return ⟦self.director⟧.name\n\n\n"
+    "class Query:\n    films: list[FilmType] = strawberry_django.field()\n"
 )
-RESOLVER = {"graphql_resolver": "app.views:FilmType.name"}
+RESOLVER = {"graphql_resolver": "app.views:FilmType.name", "graphql_parent": "Query.films"}
 
 
 @pytest.mark.parametrize(

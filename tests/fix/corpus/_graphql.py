@@ -6,6 +6,7 @@ import strawberry as sb
 import strawberry_django
 from strawberry import field
 from strawberry.permission import BasePermission
+from strawberry_django.optimizer import DjangoOptimizerExtension
 
 from async_guard.integrations.strawberry import AsyncGuardExtension
 from tests.testapp import models
@@ -74,9 +75,59 @@ class AllFilms:
         return 1
 
 
+@strawberry_django.type(models.Director)
+class Maker:
+    name: sb.auto
+
+    @strawberry_django.field
+    async def studio_name(self) -> str | None:
+        return self.studio.name if self.studio else None
+
+
+@strawberry_django.type(models.Film)
+class Listed:
+    title: sb.auto
+    director: Maker
+
+    @sb.field
+    async def director_name(self) -> str:
+        return self.director.name
+
+    @strawberry_django.field
+    async def genre_names(self) -> list[str]:
+        return [genre.name for genre in self.genres.all()]
+
+
+@strawberry_django.type(models.Film)
+class Loaded:
+    title: sb.auto
+
+    @sb.field
+    async def director_name(self) -> str:
+        return self.director.name
+
+    @sb.field
+    def strand_name(self) -> str | None:
+        return self.strand.name if self.strand else None
+
+
+async def two_of_them():
+    return [film async for film in Film.objects.order_by("pk")[:2]]
+
+
+@sb.type
+class Listing:
+    listed: list[Listed] = strawberry_django.field()
+
+    @strawberry_django.field
+    async def loaded(self) -> list[Loaded]:
+        return await two_of_them()
+
+
 schema = sb.Schema(AllFilms, extensions=[AsyncGuardExtension])
+optimized = sb.Schema(Listing, extensions=[DjangoOptimizerExtension, AsyncGuardExtension])
 
 
-async def ask(query, request=None):
+async def ask(query, request=None, schema=schema):
     result = await schema.execute(query, context_value=SimpleNamespace(request=request))
     return result.data, [str(error) for error in result.errors or []]

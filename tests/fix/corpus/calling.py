@@ -2,12 +2,13 @@
 
 import asyncio
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django import shortcuts
 from django.contrib.auth import authenticate as log_in_with
 from django.contrib.auth import login
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.core.paginator import Paginator
 from django.db import connection, transaction
 from django.http import Http404
 from django.shortcuts import get_list_or_404, get_object_or_404, render
@@ -260,3 +261,8 @@ async def sync_function():
 async def property_of_a_model():
     film = await Film.objects.aget(title="Stalker")
     return film.average_stars
+
+
+async def rows_of_a_page():
+    page = await sync_to_async(Paginator(Film.objects.order_by("pk"), 2).page)(1)
+    return [film.title for film in page]

@@ -1,9 +1,10 @@
 """Querysets that async functions evaluate, in every way that it is written."""
 
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 
 from tests.testapp import models
-from tests.testapp.models import Film, Genre, Membership
+from tests.testapp.models import Film, Genre, Membership, Note, Review, Screening
 
 
 async def for_statement():
@@ -158,6 +159,14 @@ async def generic_relation():
     return [note.text for note in film.notes.all()]
 
 
+async def relation_behind_a_generic_foreign_key():
+    kind = await ContentType.objects.aget(app_label="testapp", model="film")
+    film = await Film.objects.aget(title="Stalker")
+    note = await Note.objects.acreate(content_type=kind, object_id=film.pk, text="Slow.")
+    note = await Note.objects.aget(pk=note.pk)
+    return note.content_object.director.name
+
+
 async def narrowed_relation():
     film = await Film.objects.aget(title="Stalker")
     return [review.text for review in film.reviews.filter(stars=5)]
@@ -211,6 +220,21 @@ async def slices():
     return [film.title for film in first], [film.title for film in films[1:2]]
 
 
+async def slices_that_are_asked():
+    films = Film.objects.order_by("pk")
+    film = await films.aget(title="Stalker")
+    found = [1 if films[:1] else 2, not films[:2], [each.title for each in films[:1] or []]]
+    if films[:1] and film.genres.all()[:1]:
+        found.append(len(films[:2]))
+    first, _ = films[:2]
+    return (
+        found,
+        first.title,
+        "yes" if Film.objects.order_by("pk")[1:] else "no",
+        films[::2][0].title,
+    )
+
+
 async def walrus():
     if films := Film.objects.order_by("pk"):
         return films[0].title, films.query.is_sliced
@@ -242,6 +266,15 @@ async def rows_in_every_way():
     return len(film.genres.all()), bool(film.genres.all()), film.genres.all()[0].name
 
 
+async def generator_expressions():
+    names = ", ".join(genre.name for genre in Genre.objects.all())
+    dear = all(film.ticket_price > 3 for film in Film.objects.all())
+    length = sum(len(film.title) for film in Film.objects.all())
+    first = min((film.title for film in Film.objects.order_by("pk")), key=len)
+    counts = sorted(Genre.objects.count() + number for number in range(2))
+    return names, dear, length, first, counts
+
+
 async def shown():
     names = Genre.objects.values_list("name")
     print("genres:", names.all())
@@ -251,4 +284,23 @@ async def shown():
         f"{names.all()}",
         f"{names.all()!r}",
         str.format("{}", names.all()),
+    )
+
+
+async def shown_by_percent():
+    names = Genre.objects.values_list("name")
+    return "%s %r" % (names.all(), Film.objects.count()), "%s" % names.all()  # noqa: UP031
+
+
+async def two_in_one_string():
+    screening, review = await Screening.objects.afirst(), await Review.objects.afirst()
+    count = f"{screening} {await Genre.objects.acount()}"
+    both = f"{screening} {review!r}"
+    return count, both, f"{screening!s:>40}"
+
+
+async def two_rewrites_in_one_string():
+    film = await Film.objects.aget(title="Stalker")
+    return (
+        f"{Film.objects.count()} {film.director.name} {[each.name for each in film.genres.all()]}"
     )
