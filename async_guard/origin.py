@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import FrameType
 from typing import Any
 
@@ -229,6 +229,8 @@ def view_name(view: Any) -> str | None:
     """Return ``module:qualname`` of a view, of its class where it is class based."""
     if view is None:
         return None
+    while isinstance(view, partial):
+        view = view.func
     found = getattr(view, "view_class", None) or inspect.unwrap(view)
     name = getattr(found, "__qualname__", None) or type(found).__qualname__
     return f"{getattr(found, '__module__', '?')}:{name.replace('.<locals>', '')}"
