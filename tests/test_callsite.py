@@ -218,6 +218,37 @@ def test_site(tmp_path: Path):
     assert site.digest is not None and len(site.digest) == 16
 
 
+@pytest.mark.parametrize("targets", ["found, *_", "(found, _)", "[found, _]"])
+def test_unpacked(targets: str, tmp_path: Path):
+    """
+    The site of rows that are unpacked is what gives them, not the names that they are given.
+    """
+    callsite.configure(base_dir=tmp_path)
+    path = tmp_path / "unpacked.py"
+    source = (
+        "import sys\n\nclass Rows:\n    def __iter__(self):\n"
+        "        yield sys._getframe(1)\n        yield 1\n\n"
+        f"rows = {{'all': Rows()}}\n{targets} = (\n    rows['all']\n)\nframe = found\n"
+    )
+    path.write_text(source)
+    sites = []
+
+    def note(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_name == "__iter__" and not sites:
+            assert frame.f_back is not None
+            sites.append(site_of(frame.f_back))
+
+    sys.setprofile(note)
+    try:
+        frame_of(path, source)
+    finally:
+        sys.setprofile(None)
+
+    assert [(site.text, site.line, site.column, site.end_column) for site in sites] == [
+        ("rows['all']", 10, 5, 16)
+    ]
+
+
 def test_no_source(tmp_path: Path):
     """
     Where the source is not there, the line's number is.
