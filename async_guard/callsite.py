@@ -44,7 +44,13 @@ MAX_TEXT = 300
 _INSTALLED = ("site-packages", "dist-packages")
 _ARCHIVES = (".zip", ".egg", ".whl", ".pyz", ".pex")
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_UNPACKS = {opcode.opmap["UNPACK_SEQUENCE"], opcode.opmap["UNPACK_EX"]}
+_TAKES_THE_LAST = {
+    number
+    for name, number in opcode.opmap.items()
+    if name.startswith("UNPACK_") or (name.startswith("POP_JUMP_") and "_IF_" in name)
+}
+"""Instructions that ask what the one before them gave: ``a, b = rows``, ``if a and rows:``."""
+_STORES = {number for name, number in opcode.opmap.items() if name.startswith("STORE_")}
 _OF_A_STRING = "<unknown source>"
 """What Django calls the origin of a template that was made of a string."""
 _NO_NAME = {"<locals>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>"}
@@ -306,9 +312,19 @@ def positions(code: CodeType, lasti: int) -> tuple[int, int, int, int] | None:
 
 
 def _evaluating(code: CodeType, lasti: int) -> int:
-    """Return the instruction whose text tells what is evaluated at *lasti*."""
-    # ``a, b = rows`` iterates where ``a, b`` stands; ``rows`` is what came before it
-    return lasti - 2 if code.co_code[lasti] in _UNPACKS else lasti
+    """
+    Return the instruction whose text tells what is evaluated at *lasti*.
+
+    The text of an unpacking is that of the names; that of a jump is, up to Python 3.11, the
+    whole statement, or the first part of its condition.
+    """
+    raw = code.co_code
+    if raw[lasti] not in _TAKES_THE_LAST:
+        return lasti
+    before = lasti - 2
+    while raw[before] == opcode.EXTENDED_ARG:
+        before -= 2
+    return lasti if raw[before] in _STORES else before
 
 
 def site_of(frame: FrameType) -> CallSite:

@@ -1,6 +1,7 @@
 """Whose code is it: the project's own, somebody else's, or nobody's."""
 
 import json
+import re
 import sys
 import sysconfig
 import zipfile
@@ -218,35 +219,52 @@ def test_site(tmp_path: Path):
     assert site.digest is not None and len(site.digest) == 16
 
 
-@pytest.mark.parametrize("targets", ["found, *_", "(found, _)", "[found, _]"])
-def test_unpacked(targets: str, tmp_path: Path):
+ROWS = """
+class Rows:
+    def __iter__(self):
+        note()
+        return iter((1, 2))
+
+    def __bool__(self):
+        note()
+        return False
+
+few, rows = 0, {'all': Rows()}
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "found, *_ = ⟦rows['all']⟧",
+        "(found, _) = ⟦rows['all']⟧",
+        "[found, _] = ⟦rows['all']⟧",
+        "if few < 1 and ⟦rows['all']⟧: pass",
+        "if not few and not ⟦rows['all']⟧: pass",
+        "if ⟦found := rows['all']⟧: pass",
+        "while few < 1 and ⟦rows['all']⟧: pass",
+        "while ⟦rows['all']⟧ or few: pass",
+        "'some' if ⟦rows['all']⟧ else 'none'",
+        "assert not ⟦rows['all']⟧",
+        "[1 for few in [1] if ⟦rows['all']⟧]",
+    ],
+)
+def test_what_is_asked(statement: str, tmp_path: Path):
     """
-    The site of rows that are unpacked is what gives them, not the names that they are given.
+    The site of rows that are unpacked or tested is the expression that gives them.
     """
     callsite.configure(base_dir=tmp_path)
-    path = tmp_path / "unpacked.py"
-    source = (
-        "import sys\n\nclass Rows:\n    def __iter__(self):\n"
-        "        yield sys._getframe(1)\n        yield 1\n\n"
-        f"rows = {{'all': Rows()}}\n{targets} = (\n    rows['all']\n)\nframe = found\n"
-    )
-    path.write_text(source)
+    before, text, _ = re.split("[⟦⟧]", statement)
+    path = tmp_path / "asked.py"
+    path.write_text(ROWS + re.sub("[⟦⟧]", "", statement))
     sites = []
+    scope = {"note": lambda: sites.append(site_of(sys._getframe(2)))}
 
-    def note(frame: FrameType, event: str, arg: object) -> None:
-        if event == "call" and frame.f_code.co_name == "__iter__" and not sites:
-            assert frame.f_back is not None
-            sites.append(site_of(frame.f_back))
+    exec(compile(path.read_text(), str(path), "exec"), scope)
 
-    sys.setprofile(note)
-    try:
-        frame_of(path, source)
-    finally:
-        sys.setprofile(None)
-
-    assert [(site.text, site.line, site.column, site.end_column) for site in sites] == [
-        ("rows['all']", 10, 5, 16)
-    ]
+    places = [(site.text, site.line, site.column, site.end_column) for site in sites]
+    column = len(before) + 1
+    assert places == [(text, ROWS.count("\n") + 1, column, column + len(text))]
 
 
 def test_no_source(tmp_path: Path):
