@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 try:
@@ -265,6 +266,12 @@ def current_drive() -> Driven | None:
 def is_resumable() -> bool:
     """Tell whether a call made here can wait for the worker."""
     return type(getcurrent()) is Step
+
+
+def frame_beyond() -> FrameType | None:
+    """Return the frame that the running step was begun from, or was last gone on with."""
+    step = getcurrent()
+    return step.parent.gr_frame if type(step) is Step else None
 
 
 def hop(function: Callable[..., Any], *args: Any) -> Any:
