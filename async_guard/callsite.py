@@ -19,6 +19,7 @@ import importlib.util
 import inspect
 import json
 import linecache
+import opcode
 import os
 import re
 import site
@@ -43,6 +44,15 @@ MAX_TEXT = 300
 _INSTALLED = ("site-packages", "dist-packages")
 _ARCHIVES = (".zip", ".egg", ".whl", ".pyz", ".pex")
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_TAKES_THE_LAST = {
+    number
+    for name, number in opcode.opmap.items()
+    if name.startswith("UNPACK_") or (name.startswith("POP_JUMP_") and "_IF_" in name)
+}
+"""Instructions that ask what the one before them gave: ``a, b = rows``, ``if a and rows:``."""
+_STORES = {number for name, number in opcode.opmap.items() if name.startswith("STORE_")}
+_OF_A_STRING = "<unknown source>"
+"""What Django calls the origin of a template that was made of a string."""
 _NO_NAME = {"<locals>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>"}
 
 
@@ -277,11 +287,17 @@ def read_stack(frame: FrameType | None) -> Stack:
 
 
 def is_looked_through(frame: FrameType, known: Code) -> bool:
-    """Tell a template of somebody else's: a form's, say. Who renders it is who wrote the code."""
+    """
+    Tell a template that is in no file of the project's: a form's, or one that a string is made of.
+
+    Who renders it is who wrote the code.
+    """
     if known.edge is not Edge.TEMPLATE:
         return False
     name = getattr(getattr(frame.f_locals.get("self"), "origin", None), "name", None)
-    return isinstance(name, str) and _owner(name)[0] in (FRAMEWORK, DEPENDENCY)
+    return isinstance(name, str) and (
+        name == _OF_A_STRING or _owner(name)[0] in (FRAMEWORK, DEPENDENCY)
+    )
 
 
 def positions(code: CodeType, lasti: int) -> tuple[int, int, int, int] | None:
@@ -295,12 +311,28 @@ def positions(code: CodeType, lasti: int) -> tuple[int, int, int, int] | None:
     return line, end_line, column, end_column
 
 
+def _evaluating(code: CodeType, lasti: int) -> int:
+    """
+    Return the instruction whose text tells what is evaluated at *lasti*.
+
+    The text of an unpacking is that of the names; that of a jump is, up to Python 3.11, the
+    whole statement, or the first part of its condition.
+    """
+    raw = code.co_code
+    if raw[lasti] not in _TAKES_THE_LAST:
+        return lasti
+    before = lasti - 2
+    while raw[before] == opcode.EXTENDED_ARG:
+        before -= 2
+    return lasti if raw[before] in _STORES else before
+
+
 def site_of(frame: FrameType) -> CallSite:
     """Describe the line that *frame* is at."""
     code = frame.f_code
     lines = linecache.getlines(code.co_filename, frame.f_globals)
     line, text = frame.f_lineno, ""
-    where = positions(code, frame.f_lasti)
+    where = positions(code, _evaluating(code, frame.f_lasti))
     column = end_line = end_column = None
     if where is not None and lines:
         found = core_expression(lines, where)

@@ -236,7 +236,8 @@ class Guard:
         if watch.codes and isinstance(error, SynchronousOnlyOperation):
             self._hold(pending, problem, frame)
         if pending.strong is not None:
-            asyncio.get_running_loop().call_soon(self._safely, self._pending.settle, pending)
+            settle = self._pending.settle_if_at_rest
+            asyncio.get_running_loop().call_soon(self._safely, settle, pending)
 
     def _hold(self, pending: PendingHit, problem: Problem, frame: FrameType) -> None:
         """Have the hit wait for the retry, if the call that it is part of may be run again."""

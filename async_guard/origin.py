@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import FrameType
 from typing import Any
 
@@ -172,7 +172,7 @@ def _request_of(operation: Operation | None) -> Any:
 
 def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | None, Any]:
     """Return the innermost field, and the request, which may be known already."""
-    codes, view = known_codes(), Edge.VIEW
+    codes, view, outer = known_codes(), Edge.VIEW, frame_beyond()
     field, is_known = None, request is not None
     while frame is not None and not (is_known and field is not None):
         code = frame.f_code
@@ -184,7 +184,18 @@ def _from_stack(frame: FrameType | None, request: Any) -> tuple[FieldOrigin | No
             if hasattr(request, "method"):
                 break
         frame = frame.f_back
+        if frame is None:
+            frame, outer = outer, None
     return field, request
+
+
+def no_frame() -> FrameType | None:
+    """While ``resume`` is off."""
+    return None
+
+
+frame_beyond: Callable[[], FrameType | None] = no_frame
+"""Returns where the running stack goes on, if a greenlet cuts it off."""
 
 
 _GRAPHQL = ("graphql", "strawberry", "strawberry_django")
@@ -229,6 +240,8 @@ def view_name(view: Any) -> str | None:
     """Return ``module:qualname`` of a view, of its class where it is class based."""
     if view is None:
         return None
+    while isinstance(view, partial):
+        view = view.func
     found = getattr(view, "view_class", None) or inspect.unwrap(view)
     name = getattr(found, "__qualname__", None) or type(found).__qualname__
     return f"{getattr(found, '__module__', '?')}:{name.replace('.<locals>', '')}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,9 @@ from async_guard import origin
 from async_guard.hit import Hit
 from async_guard.origin import Operation
 from async_guard.outcome import RAISED, SWALLOWED, has_surfaced, read_outcome
+
+ONLY_OURS = 2
+"""What ``sys.getrefcount`` counts of an exception that only its hit has: that, and the argument."""
 
 Deliver = Callable[["PendingHit", str], None]
 
@@ -72,7 +76,7 @@ class PendingHit:
         self.strong: BaseException | None = None
         try:
             self.error: Any = weakref.ref(error)
-        except TypeError:  # asgiref's RuntimeError: kept until the loop's next turn
+        except TypeError:  # asgiref's RuntimeError: kept until nobody else has it
             self.error = None
             self.strong = error
 
@@ -151,6 +155,11 @@ class PendingHits:
             error = pending.the_error()
             pending.strong = None
             self._end(pending, outcome or pending.outcome(error))
+
+    def settle_if_at_rest(self, pending: PendingHit) -> None:
+        """End a hit whose exception nobody else has: what others have may be on its way still."""
+        if sys.getrefcount(pending.strong) <= ONLY_OURS:
+            self.settle(pending)
 
     def _end(self, pending: PendingHit, outcome: str) -> None:
         """Deliver *pending*, unless another thread is at it, and only then forget it."""

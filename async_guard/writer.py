@@ -124,6 +124,7 @@ class Writer:
                 if item is None:
                     return
                 self._do(item)
+                del item  # its context is a request's: not until the next hit comes
             if self._tick is not None and time.monotonic() >= due:
                 due = time.monotonic() + self._every
                 self._do((self._tick, (), contextvars.Context()))

@@ -1,6 +1,7 @@
 """Whose code is it: the project's own, somebody else's, or nobody's."""
 
 import json
+import re
 import sys
 import sysconfig
 import zipfile
@@ -216,6 +217,54 @@ def test_site(tmp_path: Path):
     assert (site.path, site.line, site.function) == ("größe.py", 4, "größe.f")
     assert (site.in_async_def, site.on_stack) == (False, True)
     assert site.digest is not None and len(site.digest) == 16
+
+
+ROWS = """
+class Rows:
+    def __iter__(self):
+        note()
+        return iter((1, 2))
+
+    def __bool__(self):
+        note()
+        return False
+
+few, rows = 0, {'all': Rows()}
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "found, *_ = ⟦rows['all']⟧",
+        "(found, _) = ⟦rows['all']⟧",
+        "[found, _] = ⟦rows['all']⟧",
+        "if few < 1 and ⟦rows['all']⟧: pass",
+        "if not few and not ⟦rows['all']⟧: pass",
+        "if ⟦found := rows['all']⟧: pass",
+        "while few < 1 and ⟦rows['all']⟧: pass",
+        "while ⟦rows['all']⟧ or few: pass",
+        "'some' if ⟦rows['all']⟧ else 'none'",
+        "assert not ⟦rows['all']⟧",
+        "[1 for few in [1] if ⟦rows['all']⟧]",
+    ],
+)
+def test_what_is_asked(statement: str, tmp_path: Path):
+    """
+    The site of rows that are unpacked or tested is the expression that gives them.
+    """
+    callsite.configure(base_dir=tmp_path)
+    before, text, _ = re.split("[⟦⟧]", statement)
+    path = tmp_path / "asked.py"
+    path.write_text(ROWS + re.sub("[⟦⟧]", "", statement))
+    sites = []
+    scope = {"note": lambda: sites.append(site_of(sys._getframe(2)))}
+
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+
+    places = [(site.text, site.line, site.column, site.end_column) for site in sites]
+    column = len(before) + 1
+    assert places == [(text, ROWS.count("\n") + 1, column, column + len(text))]
 
 
 def test_no_source(tmp_path: Path):

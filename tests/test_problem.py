@@ -231,6 +231,23 @@ def test_jinja(tmp_path: Path) -> None:
     )
 
 
+def test_template_of_a_string(tmp_path: Path) -> None:
+    """
+    A template that is in no file has no name: the line that renders it is told.
+    """
+    source = function("Template('{{ permission.content_type }}').render(context)")
+    context = Context({"permission": Permission(pk=1, content_type_id=1)})
+
+    (hit,) = hits_of(tmp_path / "views.py", source, Template=Template, context=context)
+
+    assert (hit.relation, hit.line, hit.function, hit.text) == (
+        "auth.Permission.content_type",
+        3,
+        "shop.views.code",
+        "Template('{{ permission.content_type }}').render(context)",
+    )
+
+
 def test_several_databases(tmp_path: Path) -> None:
     """
     The database is named, also one that nobody has connected to.

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
 
+from async_guard import origin
 from async_guard.guard import guard
 from async_guard.probe import patched
 from async_guard.retry import flow, routes
@@ -31,6 +32,7 @@ class Machine:
         self._reporter = Reporter(self.policy, self.rerunner, settings.RETRY_QUEUE_SIZE)
         self._databases: Any = None
         self._tasks: Any = None
+        self._resume: Any = None
         self._strawberry = ExitStack()
         if with_resume:
             from async_guard.retry import databases, resume, tasks
@@ -39,13 +41,14 @@ class Machine:
             self.drive = resume.driven
             self.drive_stream = resume.DrivenGenerator
             self._tasks = tasks
-            self._flow_closed = resume.flow_closed
+            self._resume = resume
 
     def install(self) -> None:
         if self._databases is not None:
             self._databases.install()
             self._strawberry = _patched_strawberry()
-            flow.on_enter, flow.on_exit = self._tasks.watch, self._flow_closed
+            flow.on_enter, flow.on_exit = self._tasks.watch, self._resume.flow_closed
+            origin.frame_beyond = self._resume.frame_beyond
             flow.on_await = self._reporter.awaited
 
     def uninstall(self) -> None:
@@ -58,6 +61,7 @@ class Machine:
             self._databases.uninstall()
             self._tasks.restore()
             flow.on_enter = flow.on_exit = flow.on_await = flow.nothing
+            origin.frame_beyond = origin.no_frame
 
     @staticmethod
     def plan_of(function: Any) -> Plan:

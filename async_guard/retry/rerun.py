@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -52,7 +52,7 @@ class Places:
 class Plan:
     """One function that may be run again, such as a field's resolver."""
 
-    __slots__ = ("is_list", "name", "places", "resolve", "route")
+    __slots__ = ("is_list", "name", "needs_loop", "places", "resolve", "route")
 
     def __init__(
         self,
@@ -69,6 +69,21 @@ class Plan:
         """What it returns is iterated later, so it is evaluated in the worker."""
         self.places = places
         self.route: Route | None = None
+        self.needs_loop = False
+        """It asks for the event loop as well, as a ``DataLoader`` does: the worker has none."""
+
+
+@dataclass(slots=True)
+class InLoop:
+    """A call that is made when it is awaited."""
+
+    plan: Plan
+    args: Any
+    kwargs: Any
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        result = self.plan.resolve(*self.args, **self.kwargs)
+        return (yield from result.__await__()) if hasattr(result, "__await__") else result
 
 
 @dataclass(slots=True)
@@ -188,7 +203,7 @@ class Rerunner:
 
     def learn(self, plan: Plan, problem: Problem, hit: Hit, cause: str | None) -> None:
         """Send the plan's next calls to the worker at once."""
-        if plan.route is None and self._lasts_s:
+        if plan.route is None and self._lasts_s and not plan.needs_loop:
             known.learn(Route(plan, problem, hit, cause, self._lasts_s))
 
     def _job(self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt, cause: str | None) -> Job:
@@ -210,12 +225,23 @@ class Rerunner:
             _keep(job, hop, failed=failed)
         if failed:
             _answer_as_before(job.future, attempt, error)
+        elif _lacks_loop(error):
+            self._keep_in_loop(job)
         elif isinstance(error, StopIteration):  # a Future takes none
             job.future.set_exception(RuntimeError("a resolver raised StopIteration"))
         elif error is not None:
             job.future.set_exception(error)
         else:
             job.future.set_result(job.result)
+
+    @staticmethod
+    def _keep_in_loop(job: Job) -> None:
+        """Have it run once more where it is awaited, with what the worker has loaded."""
+        plan = job.call[1]
+        plan.needs_loop = True
+        if plan.route is not None:
+            known.forget(plan.route)
+        job.future.set_result(InLoop(*job.call[1:]))
 
     def _given_up(self, job: Job, hop: Hop) -> None:
         """Nobody waits for the answer any more: tell how the hits of the first run ended."""
@@ -280,6 +306,11 @@ def _by_place(jobs: list[Job], operation: Operation | None) -> Iterable[list[Job
 
 def _failed(error: BaseException | None) -> bool:
     return isinstance(error, SynchronousOnlyOperation) or is_failure(error)
+
+
+def _lacks_loop(error: BaseException | None) -> bool:
+    """Tell what asyncio raises in a thread without a loop; only its text tells it from others."""
+    return isinstance(error, RuntimeError) and "event loop" in str(error)
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:

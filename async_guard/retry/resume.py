@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 try:
@@ -46,22 +47,29 @@ class Step(greenlet):
         waits for in the middle of it.
         """
         while True:
+            outcome: list[Any]
             try:
-                outcome = resume(value), None
+                outcome = [resume(value), None]
             except GreenletExit:  # nobody will ever go on with it
                 raise
             except BaseException as error:
-                outcome = None, error  # type: ignore[assignment]
+                outcome = [None, error]
             resume = value = None  # nothing is kept alive by a step that waits
-            resume, value = self.parent.switch(outcome)
-            outcome = None  # type: ignore[assignment]
+            resume, value = self.parent.switch(outcome)  # who takes it leaves it empty
+
+
+class _NoSteps(list[Step]):
+    """Keeps none: what is driven now has outlived its flow, and nobody would let its steps go."""
+
+    def append(self, step: Step) -> None:
+        step.throw(GreenletExit)
 
 
 class _Idle(threading.local):
     """The steps of a thread that wait for something to do."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[Step] = _NoSteps()
         self.flows = 0
 
 
@@ -70,6 +78,8 @@ _idle = _Idle()
 
 def flow_opened() -> None:
     """Count a flow of this thread."""
+    if not _idle.flows:
+        _idle.steps = []
     _idle.flows += 1
 
 
@@ -78,8 +88,9 @@ def flow_closed() -> None:
     _idle.flows -= 1
     if _idle.flows <= 0:
         _idle.flows = 0
-        while _idle.steps:
-            _idle.steps.pop().throw(GreenletExit)
+        steps, _idle.steps = _idle.steps, _NoSteps()
+        while steps:
+            steps.pop().throw(GreenletExit)
 
 
 class Driven(Coroutine[Any, Any, Any]):
@@ -201,6 +212,7 @@ class Driven(Coroutine[Any, Any, Any]):
         step.drive = None
         _idle.steps.append(step)
         result, error = outcome
+        outcome.clear()
         if error is not None:
             try:
                 raise error
@@ -254,6 +266,12 @@ def current_drive() -> Driven | None:
 def is_resumable() -> bool:
     """Tell whether a call made here can wait for the worker."""
     return type(getcurrent()) is Step
+
+
+def frame_beyond() -> FrameType | None:
+    """Return the frame that the running step was begun from, or was last gone on with."""
+    step = getcurrent()
+    return step.parent.gr_frame if type(step) is Step else None
 
 
 def hop(function: Callable[..., Any], *args: Any) -> Any:

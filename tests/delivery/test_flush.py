@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -223,6 +224,29 @@ def test_writer_does_things_in_order():
     assert writer.flush(soon())
     writer.stop(soon())
     assert (done, threads) == (list(range(200)), {"async_guard"})
+
+
+def test_writer_keeps_nothing():
+    """
+    What is done is forgotten: a request does not stay in memory until the next hit.
+    """
+
+    class Thing:
+        pass
+
+    kept = contextvars.ContextVar("kept")
+    context, thing = contextvars.Context(), Thing()
+    context.run(kept.set, thing)
+    gone = threading.Event()
+    weakref.finalize(thing, gone.set)
+    writer = Writer(None, most=10)
+    writer.start()
+
+    assert writer.put(str, context=context)
+    del context, thing
+
+    assert gone.wait(5)
+    writer.stop(soon())
 
 
 def test_writer_without_a_thread():

@@ -57,6 +57,7 @@ OUTCOMES = {
     "/careful/": ["raised"],
     "/grouped/": ["raised"],
     "/gathered/": ["swallowed", "swallowed"],
+    "/tidied-up/": ["raised"],
     "/fine/": [],
     "/broken/": [],
 }

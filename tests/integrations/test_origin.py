@@ -239,6 +239,11 @@ VIEWS = [
         },
         id="decorated_function_in_a_namespace",
     ),
+    pytest.param(
+        "/partial/",
+        {"method": "GET", "route": "partial/", "view": "tests.integrations.urls:director"},
+        id="partial",
+    ),
 ]
 
 

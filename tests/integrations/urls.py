@@ -1,8 +1,9 @@
 """Views and schemas below included patterns."""
 
 import asyncio
-from functools import wraps
+from functools import partial, wraps
 
+from asgiref.sync import async_to_sync
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import include, path
 from django.views import View
@@ -76,6 +77,13 @@ async def gathered(request):
     return HttpResponse(", ".join(type(each).__name__ for each in names))
 
 
+async def tidied_up(request):
+    try:
+        async_to_sync(fine)(request)
+    finally:
+        await asyncio.sleep(0.01)
+
+
 async def streamed(request):
     async def names():
         yield "title\n"
@@ -129,6 +137,8 @@ urlpatterns = [
     path("careful/", careful),
     path("grouped/", grouped),
     path("gathered/", gathered),
+    path("tidied-up/", tidied_up),
+    path("partial/", partial(partial(director))),
     path("streamed/", streamed),
     path("sync-page/", sync_page),
     path("sync-stream/", sync_stream),

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import OperationalError, connection, connections
 from django.test import override_settings
+from strawberry.dataloader import DataLoader
 from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission
 
@@ -63,6 +64,15 @@ class DirectorType:
 @strawberry.type
 class ReviewType:
     text: str
+
+
+async def later(value):
+    await asyncio.sleep(0)
+    return value
+
+
+async def load(keys):
+    return [f"loaded {key}" for key in keys]
 
 
 @strawberry.type
@@ -130,6 +140,15 @@ class FilmType:
     @no_retry
     def never(self) -> str:
         return self.director.name
+
+    @strawberry.field
+    def loaded(self, info: strawberry.Info) -> str:
+        return info.context["loader"].load(self.director.name)
+
+    @strawberry.field
+    def in_task(self) -> str:
+        BODIES["in_task"] += 1
+        return asyncio.get_running_loop().create_task(later(Film.objects.get(pk=self.pk).title))
 
     @strawberry.field
     def fails(self) -> str:
@@ -271,6 +290,53 @@ async def test_exception_of_the_rerun(film):
 
     assert (data, errors) == (None, ["no Tarkovsky"])
     assert told(hits) == [("retried", "rerun", 1)]
+
+
+@pytest.mark.parametrize("batching", [True, False])
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_needs_the_loop_too(film, mode, batching):
+    """
+    What asks for the event loop as well, as a ``DataLoader`` does, has both, learned or not.
+    """
+    await sync_to_async(two_films)()
+    names = ["Tarkovsky", "Director 0", "Director 1"]
+    expected = {"films": [{"loaded": f"loaded {name}"} for name in names]}
+    changed = override_settings(ASYNC_GUARD={"ENABLED": False, "RETRY_BATCHING": batching})
+
+    with changed, capture_hits() as hits, retrying(mode):
+        for _ in range(3):
+            context = {"loader": DataLoader(load)}
+            result = await schema.execute("{ films { loaded } }", context_value=context)
+            assert (result.data, result.errors) == (expected, None)
+
+    assert {hit.outcome for hit in hits} == {"retried"}
+
+
+async def test_needs_the_loop_and_the_database(film):
+    """
+    Where both cannot be had in turn, resume carries it out in the loop, and learns no route.
+    """
+    with retrying("resume"):
+        for _ in range(4):
+            result = await schema.execute("{ films { inTask } }")
+            assert (result.data, result.errors) == ({"films": [{"inTask": "Stalker"}]}, None)
+        names = [route.name for route in routes()]
+
+    assert (names, BODIES["in_task"]) == ([], 5)
+
+
+async def test_needs_the_loop_and_the_database_in_a_rerun(film):
+    """
+    A rerun cannot give it both: the refusal stands, as without a retry.
+    """
+    for _ in range(2):
+        data, errors, hits = await run("{ films { inTask } }")
+
+        assert (data, [error.split(" - ")[0] for error in errors]) == (
+            None,
+            ["You cannot call this from an async context"],
+        )
+        assert [hit.outcome for hit in hits] == ["retried", "raised"]
 
 
 async def test_caught_by_name(film):

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -14,7 +16,7 @@ from django.db import IntegrityError, connection, connections, transaction
 import async_guard
 from async_guard import guarded
 from async_guard.retry import flow
-from async_guard.retry.resume import Driven
+from async_guard.retry.resume import Driven, Step
 from async_guard.testing import capture_hits
 from tests.testapp.models import Director, Film, Genre, LogEntry
 
@@ -775,3 +777,29 @@ async def test_threads_end(film, resume):
     for _ in range(20):
         await work()
     assert threading.active_count() < before + 10
+
+
+async def test_a_task_outlives_its_guarded_call(film, resume):
+    """
+    A task that goes on after its guarded call is carried out, and leaves nothing of either.
+    """
+    tasks = []
+
+    async def later():
+        await asyncio.sleep(0.01)
+        tasks.append((names(), weakref.ref(flow.current.get())))
+
+    @guarded
+    async def work():
+        names()
+        tasks.append(asyncio.create_task(later()))
+
+    await work()
+    await tasks.pop(0)
+    await asyncio.sleep(0)  # what woke this task had the other one
+    found, outlived = tasks.pop()
+    async_guard.flush()
+    gc.collect()
+
+    assert (found, outlived()) == (["Tarkovsky"], None)
+    assert not [each for each in gc.get_objects() if type(each) is Step and not each.dead]

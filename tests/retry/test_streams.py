@@ -12,7 +12,9 @@ import async_guard
 from async_guard import guarded
 from async_guard.retry import flow
 from async_guard.retry.resume import Driven
+from async_guard.testing import capture_hits
 from tests.testapp.models import Director
+from tests.zoo.case import asgi
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
 
@@ -40,6 +42,30 @@ async def test_values_and_errors_sent_into_a_stream(film, resume):
     assert await stream.asend("sent") == ["Tarkovsky", "sent"]
     assert await stream.athrow(ValueError("thrown")) == ["Tarkovsky", "thrown"]
     await stream.aclose()
+
+
+async def test_stream_of_a_request(film, resume):
+    """
+    The rows of a streaming response belong to its request, though the middleware has ended.
+    """
+    with capture_hits() as hits:
+        sent = await asgi("/export/")()
+
+    assert sent == [200, b"title,director\n", b"Stalker,Tarkovsky\n"]
+    assert [(hit.relation, hit.outcome, hit.task, *request_of(hit)) for hit in hits] == [
+        (
+            "testapp.Film.director",
+            "retried",
+            None,
+            "GET",
+            "export/",
+            "tests.testapp.views:export",
+        )
+    ]
+
+
+def request_of(hit):
+    return hit.http_method, hit.http_route, hit.view
 
 
 async def test_stream_inside_of_a_guarded_call(film, resume):
