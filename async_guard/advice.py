@@ -143,9 +143,51 @@ def _loader(hit: Hit) -> str:
     """Say where the parent object was loaded, as far as it is known."""
     model = _name(hit.orm_model) or "object"
     source = hit.graphql_parent or hit.graphql_field  # a root field loads its own
-    if source is not None:
-        return f"where {source} loads the {model}"
-    return f"on the queryset that loads the {model}"
+    if source is None or (hit.graphql_parent and _reads_another(hit)):
+        return f"on the queryset that loads the {model}"
+    return f"where {source} loads the {'object' if '__' in _path(hit) else model}"
+
+
+def _path(hit: Hit) -> str:
+    """Return ``director__studio`` for ``self.director.studio``: what the field's object lacks."""
+    chain = _chain(hit)
+    return "__".join(chain[1:]) if _is_resolver(hit) and chain[:1] in _ITSELF else _field(hit)
+
+
+def _reads_another(hit: Hit) -> bool:
+    """Tell whether a resolver reads it of something else than its own object."""
+    return _is_resolver(hit) and bool(_chain(hit)) and _chain(hit)[:1] not in _ITSELF
+
+
+_ITSELF = (["self"], ["root"])
+
+
+def _is_resolver(hit: Hit) -> bool:
+    resolver = hit.graphql_resolver
+    return resolver is not None and resolver.replace(":", ".") == hit.function
+
+
+def _chain(hit: Hit) -> list[str]:
+    """Return the names that lead to the field: ``self``, ``director``, ``studio``."""
+    tree, field = _expression(hit), _field(hit)
+    for node in ast.walk(tree) if tree is not None else ():
+        match node:
+            case ast.Attribute(value=of, attr=name) if name == field:
+                return [*_names(of), field]
+            case ast.Call(ast.Name("getattr" | "hasattr"), [of, ast.Constant(name), *_]) if (
+                name == field
+            ):
+                return [*_names(of), field]
+    return []
+
+
+def _names(node: ast.expr) -> list[str]:
+    match node:
+        case ast.Name(id=name):
+            return [name]
+        case ast.Attribute(value=of, attr=name):
+            return [*_names(of), name]
+    return ["…"]
 
 
 def _field(hit: Hit) -> str:
@@ -257,15 +299,15 @@ def _django_field(hit: Hit) -> str:
     is_read = hit.orm_operation in (*_EVALUATIONS, "prefetch")
     hint = hints.get(hit.access, "prefetch_related" if hit.access in _MANY and is_read else None)
     return (
-        f'@strawberry_django.field({hint}=["{_field(hit)}"])'
-        if hint
+        f'@strawberry_django.field({hint}=["{_path(hit)}"])'
+        if hint and not _reads_another(hit)
         else "@strawberry_django.field"
     )
 
 
 def _hint(hit: Hit) -> str:
     """Return the method of a queryset that loads the relation or the column."""
-    field = _field(hit)
+    field = _path(hit)
     if hit.access == "deferred_field":
         return f'only(…, "{field}")'
     if hit.access not in _MANY:
@@ -295,10 +337,20 @@ def _reads(node: ast.expr, field: str) -> bool:
 
 
 def _load_column(hit: Hit) -> str:
-    return f'Add "{_field(hit)}" to .only(), or take it out of .defer(), {_loader(hit)}'
+    return f'Add "{_path(hit)}" to .only(), or take it out of .defer(), {_loader(hit)}'
 
 
 # --- the rules -------------------------------------------------------------------------------
+
+
+def _is_plain_field(hit: Hit) -> bool:
+    """Tell whether the resolver would run in a thread; what stands around it would not."""
+    is_around = hit.function.rpartition(".")[2] in _AROUND_RESOLVERS and not _is_resolver(hit)
+    return bool(hit.plain_field) and not hit.in_async_def and not is_around
+
+
+_AROUND_RESOLVERS = ("has_permission", "resolve")
+"""Of permissions and field extensions."""
 
 
 def _has_async_method(hit: Hit) -> bool:
@@ -530,7 +582,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "AG102",
         "strawberry_django.field",
-        lambda hit: bool(hit.plain_field) and not hit.in_async_def,
+        _is_plain_field,
         lambda hit: (
             f"Write {_django_field(hit)} instead of @strawberry.field on {hit.graphql_field}: "
             "it runs the resolver in a thread."

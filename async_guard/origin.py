@@ -110,7 +110,7 @@ class Origin:
     parent: str | None = None
     """``Type.field`` of the field that produced the parent object."""
     plain_field: bool | None = None
-    """A ``strawberry.field`` with a resolver on a ``strawberry_django.type``."""
+    """A ``strawberry.field`` with a sync resolver on a ``strawberry_django.type``."""
     method: str | None = None
     route: str | None = None
     view: str | None = None

@@ -43,6 +43,8 @@ PAGINATOR = ({"function": "django.core.paginator.Paginator.page", "in_app": Fals
 IN_ASYNC_DEF = {"function": "cinema.views.page", "path": "cinema/views.py", "line": 7}
 IN_ASYNC_DEF |= {"in_async_def": True}
 IN_DEF = {"function": "cinema.prices.Price.total", "in_async_def": False}
+IN_RESOLVER = {"function": "shop.types.Film.name", "in_async_def": False}
+IN_RESOLVER |= {"graphql_resolver": "shop.types:Film.name"}
 UNKNOWN_SITE = {"function": "?", "text": "", "in_async_def": False}
 
 
@@ -108,6 +110,36 @@ ROWS = [
         'Use select_related("…") where Query.films loads the object.',
         '….select_related("…")',
     ),
+    Row(
+        "relation_of_an_object_that_the_resolver_found",
+        reading(
+            "user",
+            text="review.user",
+            orm_model="testapp.Review",
+            graphql_field="Film.reviewers",
+            graphql_parent="Query.films",
+            graphql_resolver="shop.types:Film.name",
+            function="shop.types.Film.name",
+        ),
+        "AG101",
+        'Use select_related("user") on the queryset that loads the Review.',
+        '….select_related("user")',
+    ),
+    Row(
+        "relation_behind_a_relation",
+        reading(
+            "studio",
+            text='hasattr(self.director, "studio")',
+            orm_model="testapp.Director",
+            graphql_field="Film.studio",
+            graphql_parent="Query.films",
+            graphql_resolver="shop.types:Film.name",
+            function="shop.types.Film.name",
+        ),
+        "AG101",
+        'Use select_related("director__studio") where Query.films loads the object.',
+        '….select_related("director__studio")',
+    ),
     # --- AG102 ----------------------------------------------------------------------------------
     Row(
         "plain_field_reads_a_relation",
@@ -155,6 +187,51 @@ ROWS = [
         "Write @strawberry_django.field instead of @strawberry.field on Film.rank: it runs the "
         "resolver in a thread.",
         "@strawberry_django.field",
+    ),
+    Row(
+        "plain_field_reads_behind_a_relation",
+        reading(
+            "studio",
+            text="self.director.studio",
+            orm_model="testapp.Director",
+            plain_field=True,
+            graphql_field="Film.studioName",
+            **IN_RESOLVER,
+        ),
+        "AG102",
+        'Write @strawberry_django.field(select_related=["director__studio"]) instead of '
+        "@strawberry.field on Film.studioName: it runs the resolver in a thread.",
+        '@strawberry_django.field(select_related=["director__studio"])',
+    ),
+    Row(
+        "plain_field_reads_of_another_object",
+        reading(
+            "user",
+            text="review.user",
+            plain_field=True,
+            graphql_field="Film.reviewers",
+            **IN_RESOLVER,
+        ),
+        "AG102",
+        "Write @strawberry_django.field instead of @strawberry.field on Film.reviewers: it runs "
+        "the resolver in a thread.",
+        "@strawberry_django.field",
+    ),
+    Row(
+        "permission_of_a_plain_field",
+        calling(
+            "Genre.objects.count()",
+            "count",
+            orm_model="testapp.Genre",
+            plain_field=True,
+            graphql_field="Film.rank",
+            **IN_RESOLVER | {"function": "shop.permissions.HasGenres.has_permission"},
+        ),
+        "AG119",
+        "HasGenres.has_permission is a sync function that the event loop called: make it async "
+        "and use await Genre.objects.acount(), or call it with "
+        "await sync_to_async(HasGenres.has_permission)(…).",
+        "await sync_to_async(HasGenres.has_permission)(…)",
     ),
     Row(
         "plain_field_writes_to_a_relation",

@@ -243,13 +243,14 @@ def _resolver_name(definition: Any) -> str | None:
 
 
 def _is_plain_field_of_django_type(schema: Any, type_name: str, definition: Any) -> bool:
-    """Tell a ``strawberry.field`` on a ``strawberry_django.type``: nobody runs it in a thread."""
+    """Tell a sync ``strawberry.field`` on a ``strawberry_django.type``, which runs in the loop."""
     graphql_type = schema.get_type(type_name)
     owner = getattr(graphql_type, "extensions", {}).get(DEFINITION)
     is_django = hasattr(getattr(owner, "origin", None), "__strawberry_django_definition__")
-    has_resolver = definition.base_resolver is not None
+    resolver = definition.base_resolver
+    is_sync = resolver is not None and not resolver.is_async
     is_plain = not type(definition).__module__.startswith("strawberry_django")
-    return is_django and has_resolver and is_plain
+    return is_django and is_sync and is_plain
 
 
 def _site_of(definition: Any) -> CallSite | None:
