@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
@@ -105,8 +105,10 @@ class Databases:
             key = handler, SyncToAsync.thread_sensitive_context.get(None), alias
             known = drive.flow.connections.get(key)
             if known is None:
-                known = drive.flow.connections[key] = hop(original, handler, alias)
+                known = hop(original, handler, alias)
                 self._wrap(type(known))
+                if not drive.flow.is_over:
+                    drive.flow.connections[key] = known
             return known
 
         return __getitem__
@@ -252,14 +254,20 @@ def _let_go(drive: Driven, atomic: Any) -> None:
 
 
 def _in_turn(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Code that uses the worker by itself waits for the transaction of another task, too."""
+    """
+    Code that uses the worker by itself waits for the transaction of another task, too.
+
+    Here is also seen who goes on after the guarded call.
+    """
 
     @functools.wraps(original)
     async def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
         mine = flow.current.get()
-        is_other = function is not in_worker and function._thread_sensitive
-        if is_other and mine is not None and mine.turn is not None:
-            await mine.wait_for_turn(current_drive())
+        if mine is not None and function._thread_sensitive:
+            if mine.is_over:
+                mine.outlived_by(current_task())
+            if mine.turn is not None and function is not in_worker:
+                await mine.wait_for_turn(current_drive())
         return await original(function, *args, **kwargs)
 
     return __call__

@@ -30,7 +30,17 @@ class Worker:
 class Flow:
     """What belongs to one guarded call."""
 
-    __slots__ = ("__weakref__", "_waiters", "awaited", "connections", "held", "turn", "worker")
+    __slots__ = (
+        "__weakref__",
+        "_late",
+        "_waiters",
+        "awaited",
+        "connections",
+        "held",
+        "is_over",
+        "turn",
+        "worker",
+    )
 
     def __init__(self, awaited: Callable[[Any], None]) -> None:
         self.awaited = awaited
@@ -43,20 +53,40 @@ class Flow:
         self.turn: tuple[Any, Any] | None = None
         """The task in the middle of a transaction, and below which ``async_to_sync`` it runs."""
         self._waiters: list[asyncio.Future[None]] = []
+        self.is_over = False
+        """What still runs in it has outlived the guarded call, and its worker."""
+        self._late: set[Any] = set()
+        """The tasks that use the worker all the same."""
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own."""
-        threads: Any = SyncToAsync.context_to_thread_executor
-        if self.worker is None or self.worker not in threads:
-            return
-        call = Call(connections.close_all)
-        if may_await:
-            await call.carry_out()
-        else:
-            call.carry_out_blocking()
-        thread = threads.pop(self.worker, None)
-        if thread is not None:
-            thread.shutdown(wait=False)
+        try:
+            if self.worker in _threads():
+                call = Call(connections.close_all)
+                if may_await:
+                    await call.carry_out()
+                else:
+                    call.carry_out_blocking()
+        finally:
+            self.is_over = True
+            self.connections.clear()  # another thread may not use them
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        if self.worker in _threads():
+            _threads().pop(self.worker).shutdown(wait=False)
+
+    def outlived_by(self, task: Any) -> None:
+        """*task* is about to use the worker once more: close that, too, when it is done."""
+        if self.worker is not None and task is not None and task not in self._late:
+            self._late.add(task)
+            task.add_done_callback(self._late_ended)
+
+    def _late_ended(self, task: Any) -> None:
+        self._late.discard(task)
+        if not self._late and self.worker in _threads():
+            _threads()[self.worker].submit(connections.close_all)
+            self._end_thread()
 
     def hold(self, connection: Any) -> None:
         self.held.append(connection)
@@ -97,6 +127,11 @@ class Flow:
     def may_use(self, connection: Any) -> bool:
         """Tell whether no other flow, on a shared worker, is in a transaction on *connection*."""
         return not holders or holders.get(connection, self) is self
+
+
+def _threads() -> Any:
+    """Return asgiref's threads, by what stands for them."""
+    return SyncToAsync.context_to_thread_executor
 
 
 def _outer() -> Any:

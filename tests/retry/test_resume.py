@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import IntegrityError, connection, connections, transaction
 
@@ -777,6 +778,42 @@ async def test_threads_end(film, resume):
     for _ in range(20):
         await work()
     assert threading.active_count() < before + 10
+
+
+@pytest.mark.parametrize(
+    "request_of", [nullcontext, ThreadSensitiveContext], ids=["own thread", "thread of a request"]
+)
+async def test_a_task_that_goes_on_takes_another_thread(film, resume, request_of):
+    """
+    A task that outlives its guarded call gets connections of the thread that it has then.
+    """
+    goes_on = threading.Event()
+    found = []
+
+    async def later():
+        await asyncio.sleep(0.05)
+        others = [threading.Thread(target=goes_on.wait) for _ in range(20)]
+        for each in others:  # they take the number of the thread that has ended
+            each.start()
+        try:
+            found.append(names())
+            found.append([each.name async for each in Director.objects.all()])
+            found.append(names())
+        finally:
+            goes_on.set()
+            await sync_to_async(connections.close_all)()
+
+    @guarded
+    async def work():
+        names()
+        return asyncio.create_task(later())
+
+    async with request_of():
+        task = await work()
+        await sync_to_async(connections.close_all)()  # as Django does it
+    await task
+
+    assert found == [["Tarkovsky"]] * 3
 
 
 async def test_a_task_outlives_its_guarded_call(film, resume):
