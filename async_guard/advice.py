@@ -156,7 +156,8 @@ def _path(hit: Hit) -> str:
 
 def _reads_another(hit: Hit) -> bool:
     """Tell whether a resolver reads it of something else than its own object."""
-    return _is_resolver(hit) and bool(_chain(hit)) and _chain(hit)[:1] not in _ITSELF
+    chain = _chain(hit) if _is_resolver(hit) else []
+    return bool(chain) and chain[:1] not in _ITSELF
 
 
 _ITSELF = (["self"], ["root"])

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TextIO
 
-from async_guard.commands.inputs import add_filters, filters_of
+from async_guard.commands.inputs import add_filters, filters_of, is_natural
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.baseline import load_baseline
 from async_guard.logs.events import Event
@@ -56,10 +56,8 @@ def _seconds(text: str) -> float:
 
 def run(options: argparse.Namespace, out: TextIO) -> int:
     lines = _lines(options.lines)
-    known: set[str] = set()
-    if options.baseline is not None:
-        known |= set(load_baseline(options.baseline).known)
-    follower = Follower(filters_of(options), known, out)
+    baseline = load_baseline(options.baseline).known if options.baseline is not None else ()
+    follower = Follower(filters_of(options), set(baseline), out)
     tails = [Tail(path, lines) for path in _paths(options.paths)]
     for path in (tail.path for tail in tails if not os.path.exists(tail.path)):
         print(f"{path} is not there yet: waiting for it.", file=sys.stderr)
@@ -82,7 +80,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _lines(text: str) -> int:
     if text == "all":
         return -1
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not is_natural(text):
         raise CommandFailed(f"--lines takes a number or all, not {text!r}.")
     return int(text)
 

@@ -73,8 +73,13 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def is_natural(text: str) -> bool:
+    """Tell whether a text is a whole number that fits into 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
 def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not is_natural(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 

@@ -12,7 +12,7 @@ import libcst as cst
 from async_guard.fix.checkout import Source
 from async_guard.fix.code import everything, imported_as
 from async_guard.fix.edit import Edit
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import InGenerator
 from async_guard.fix.scope import bindings
 
 _READ_ALL = {"sorted", "list", "tuple", "set", "frozenset", "dict", "sum", "max", "min"}
@@ -27,7 +27,7 @@ _HARMLESS = (
 def as_list(source: Source, generator: cst.GeneratorExp) -> Edit:
     """``sum(film.price for film in films)`` → ``sum([film.price for film in films])``."""
     if not _is_read_at_once(source, generator):
-        raise Refused("It is in a generator expression, which cannot await for who reads it.")
+        raise InGenerator(generator)
 
     def change(updated: cst.GeneratorExp) -> cst.ListComp:
         return cst.ListComp(updated.elt, updated.for_in)
