@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from async_guard.hit import package_version
 from async_guard.logs.failures import CommandFailed
@@ -36,11 +36,28 @@ def add_commands(parser: argparse.ArgumentParser, **options: Any) -> None:
         command.set_defaults(run=module.run)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong; how a command is used, ``--help`` says."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(FAILED, f"{self.prog}: {message}\n")
+
+
+class _ShowVersion(argparse.Action):
+    """As ``action="version"``, but the version is looked up only for those who ask."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *found: object) -> None:
+        print(package_version())
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="async-guard", description="Reads the logs of async_guard, and says what to fix."
     )
-    parser.add_argument("-V", "--version", action="version", version=package_version())
+    parser.add_argument(
+        "-V", "--version", action=_ShowVersion, nargs=0, help="show program's version and exit"
+    )
     add_commands(parser)
     return parser
 

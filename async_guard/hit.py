@@ -6,7 +6,7 @@ The names of the event's keys stand here, once: beside the attribute that they b
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import operator
 import os
 import random
@@ -37,9 +37,10 @@ LEVELS = {
 @cache
 def package_version() -> str:
     """Return the version of the installed package."""
+    metadata = importlib.import_module("importlib.metadata")  # slow, and few commands need it
     try:
-        return importlib.metadata.version("async-guard")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return str(metadata.version("async-guard"))
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return "0+unknown"
 
 
@@ -127,7 +128,7 @@ class Hit:
     def to_dict(self) -> dict[str, Any]:
         """Return the event's keys and values, without those that are not known."""
         found = {}
-        for name, event_key in _keys():
+        for name, event_key in event_keys():
             value = getattr(self, name)
             if value is None or value == ():
                 continue
@@ -137,7 +138,7 @@ class Hit:
     @classmethod
     def from_dict(cls, event: dict[str, Any]) -> Hit:
         """Make a hit from an event; keys that this version does not know are ignored."""
-        known = {name: event[event_key] for name, event_key in _keys() if event_key in event}
+        known = {name: event[event_key] for name, event_key in event_keys() if event_key in event}
         if "frames" in known:
             known["frames"] = tuple(known["frames"])
         return cls(**known)
@@ -170,5 +171,6 @@ def _cleaned(value: Any) -> Any:
 
 
 @cache
-def _keys() -> tuple[tuple[str, str], ...]:
+def event_keys() -> tuple[tuple[str, str], ...]:
+    """Return each attribute of a ``Hit`` with its key, in the order of an event."""
     return tuple((each.name, each.metadata["key"]) for each in fields(Hit))

@@ -36,7 +36,7 @@ import sys
 from async_guard.logs import decoding
 from async_guard.cli import main
 if sys.argv[1] == "json":
-    decoding._fast = None
+    decoding.msgspec = None
 sys.exit(main(["report", *sys.argv[2:]]))
 """
 JQ = """
@@ -68,9 +68,14 @@ def contenders(path: str) -> dict[str, list[str]]:
 
 def measure(command: Sequence[str]) -> Cost:
     """Run *command*, and return what it and its children took."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # compiled, as when installed
     begin = time.perf_counter()
-    # not in this folder: a report made in a checkout reads its code, too
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        cwd=tempfile.gettempdir(),  # a report made in a checkout reads its code, too
+        env=environment,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

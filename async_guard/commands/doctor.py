@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import platform
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TextIO
 
 from async_guard.hit import package_version
@@ -62,9 +62,10 @@ def _lines() -> Iterator[str]:
 
 
 def _version(name: str) -> str:
+    metadata = importlib.import_module("importlib.metadata")  # slow: not for other commands
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return str(metadata.version(name))
+    except metadata.PackageNotFoundError:
         return ""
 
 

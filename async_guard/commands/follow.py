@@ -22,7 +22,7 @@ from async_guard.logs.filters import Filters
 from async_guard.logs.reader import Reader
 from async_guard.logs.report import Problem, summed_up
 from async_guard.logs.tail import Tail
-from async_guard.logs.tally import Sample, Tally
+from async_guard.logs.tally import Tally
 
 HELP = "Show problems as they come, over rotation and truncation."
 EVERY_S = 0.25
@@ -145,14 +145,15 @@ class Follower:
         self._write("\n".join(summed_up(self._accounts)))
 
     def _tell(self, event: Event) -> None:
-        if event.fingerprint is None or not self._filters.admit(event):
+        fingerprint = event.traits.fingerprint
+        if fingerprint is None or not self._filters.admit(event):
             return
-        self._totals[event.fingerprint] += event.count
-        if event.fingerprint in self._known:
-            self._more[event.fingerprint] += event.count
+        self._totals[fingerprint] += event.count
+        if fingerprint in self._known:
+            self._more[fingerprint] += event.count
             return
-        self._known.add(event.fingerprint)
-        tally = Tally(event.fingerprint, Sample.of(event))
+        self._known.add(fingerprint)
+        tally = Tally(fingerprint, event)
         tally.count_event(event)
         self._write(_line(Problem(tally), event.when))
 

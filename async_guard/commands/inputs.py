@@ -8,12 +8,12 @@ import os
 from collections.abc import Sequence
 
 from async_guard.hit import LEVELS
-from async_guard.logs.events import UNKNOWN
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters, point_in_time
 from async_guard.logs.progress import progress_bar
 from async_guard.logs.reading import Result, read
 from async_guard.logs.sources import Source, find_sources, total_size
+from async_guard.logs.traits import UNKNOWN
 
 PATTERNS = {
     "kind": ("KIND", "sync_orm, n_plus_one, …"),

@@ -19,9 +19,9 @@ def _whole(digits: str) -> Any:
 DECODER = json.JSONDecoder(strict=False, parse_int=_whole)
 """Not strict: a control character in a text is no reason to lose a hit."""
 try:
-    _fast: Any = importlib.import_module("msgspec").json.decode
+    msgspec: Any = importlib.import_module("msgspec")
 except ImportError:
-    _fast = None
+    msgspec = None
 
 
 def decoded(line: bytes) -> Any:
@@ -31,9 +31,9 @@ def decoded(line: bytes) -> Any:
     Raises:
         ValueError: it is no JSON.
     """
-    if _fast is not None:
+    if msgspec is not None:
         try:
-            return _fast(line)
+            return msgspec.json.decode(line)
         except Exception:  # stricter: lone surrogates, control characters, NaN
             pass
     return decoded_text(line.decode("utf-8"))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import types
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from async_guard.hit import DROPPED, HIT, SCHEMA_VERSION, SUMMARY, Hit
-from async_guard.logs.envelopes import Found
+from async_guard.hit import DROPPED, HIT, SUMMARY, Hit
+from async_guard.logs.decoding import decoded
+from async_guard.logs.envelopes import Found, flat
+from async_guard.logs.traits import COUNT, DETAILS, TRAITS, Traits, traits_of
 
 READ = (HIT, SUMMARY, DROPPED)
-UNKNOWN = "unknown"
 _PREFIX = re.compile(r"^async_guard\.(?:hit|summary): (.*?)(?: \[[^\]]*\])?$", re.S)
 _FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 """Also of versions to come."""
@@ -23,21 +24,51 @@ _NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
 _LATEST = 4e9
 
 
-@dataclass(slots=True)
 class Event:
     """A hit, the summary of some, or what the guard says that it lost."""
 
-    is_hit: bool
-    keys: dict[str, Any]
-    fingerprint: str | None
-    """None: it tells what there was no room for."""
-    outcome: str
-    count: int
-    when: float | None
-    is_odd: bool = False
-    """A value had to be mended."""
-    is_newer: bool = False
-    """Of a major version that this reader does not know."""
+    __slots__ = (
+        *("traits", "count", "when", "is_odd", "frames", "hit_id", "ids", "amounts"),
+        "_source",
+    )
+
+    def __init__(
+        self,
+        traits: Traits,
+        count: int,
+        when: float | None,
+        details: tuple[Any, ...],
+        source: dict[str, Any] | bytes,
+        is_odd: bool = False,
+    ) -> None:
+        """
+        Args:
+            when: seconds since 1970.
+            details: what it says for each of ``DETAILS``, or None.
+            source: all its keys, or the line that has them.
+            is_odd: the count had to be mended.
+        """
+        self.traits = traits
+        self.count = count
+        self.when = when
+        self.frames, self.hit_id, *_ = details
+        """The frames are JSON still, where *source* is a line."""
+        self.ids = details[2:-3]
+        self.amounts = details[-3:]
+        self.is_odd = is_odd or traits.is_odd
+        self._source = source
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """All that it says."""
+        if isinstance(self._source, bytes):
+            self._source = flat(decoded(self._source))
+        return self._source
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """How well it describes its problem: in full, and lately."""
+        return self.frames is not None, self.traits.is_hit, self.when or 0.0
 
 
 def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
@@ -47,30 +78,17 @@ def read_event(found: Found, *, is_damaged: bool = False) -> Event | str:
     Args:
         is_damaged: it was put together from pieces, so it must be what this version writes.
     """
-    keys = found.keys
-    if found.name == DROPPED:
-        return Event(False, keys, None, UNKNOWN, 0, _when(found))
-    count, is_odd = _count(keys.get("async_guard.count"), is_hit=found.name == HIT)
+    name, keys, _ = found
+    is_hit = name == HIT
+    count, is_odd = (0, False) if name == DROPPED else _count(keys.get(COUNT), is_hit=is_hit)
     if count is None:
         return _lacking("count", keys)
-    fingerprint = keys.get("async_guard.fingerprint")
-    if fingerprint is None and found.name == SUMMARY:
-        return Event(False, keys, None, UNKNOWN, count, _when(found), is_odd)
-    if not is_fingerprint(fingerprint, is_damaged=is_damaged or is_odd):
+    traits = traits_of(name, tuple(map(keys.get, TRAITS)))
+    fingerprint = traits.fingerprint
+    is_named = is_fingerprint(fingerprint, is_damaged=is_damaged or is_odd)
+    if not is_named and (is_hit or fingerprint is not None):  # a summary may tell of many
         return _lacking("fingerprint", keys)
-    outcome = keys.get("async_guard.outcome")
-    if not isinstance(outcome, str) or not outcome.isidentifier():
-        outcome, is_odd = UNKNOWN, True
-    return Event(
-        is_hit=found.name == HIT,
-        keys=keys,
-        fingerprint=fingerprint,
-        outcome=outcome,
-        count=count,
-        when=_when(found),
-        is_odd=is_odd,
-        is_newer=_is_newer(keys.get("async_guard.schema_version")),
-    )
+    return Event(traits, count, _when(found), tuple(map(keys.get, DETAILS)), keys, is_odd)
 
 
 def _lacking(name: str, keys: dict[str, Any]) -> str:
@@ -97,13 +115,6 @@ def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:
     if isinstance(value, float) and value.is_integer():
         return _count(int(value), is_hit=is_hit)
     return (1 if is_hit else None), True
-
-
-def _is_newer(version: Any) -> bool:
-    if version == SCHEMA_VERSION:
-        return False
-    major = str(version).split(".", 1)[0]
-    return major.isdigit() and len(major) < 9 and int(major) > int(SCHEMA_VERSION.split(".")[0])
 
 
 # --- time ----------------------------------------------------------------------------------------

@@ -39,15 +39,15 @@ class Filters:
 
     def admit(self, event: Event) -> bool:
         """Tell whether *event* counts."""
-        keys = event.keys
+        traits = event.traits
         return (
             self._is_in_time(event.when)
-            and _fits(self.outcome, event.outcome)
-            and _fits(self.kind, keys.get("async_guard.kind"))
-            and _fits(self.relation, keys.get("async_guard.relation"))
-            and _fits(self.owner, keys.get("async_guard.owner"))
-            and _fits(self.service, keys.get("service.name"))
-            and _fits(self.version, keys.get("service.version"))
+            and _fits(self.outcome, traits.outcome)
+            and _fits(self.kind, traits.kind)
+            and _fits(self.relation, traits.relation)
+            and _fits(self.owner, traits.owner)
+            and _fits(self.service, traits.service)
+            and _fits(self.version, traits.version)
         )
 
     def _is_in_time(self, when: float | None) -> bool:

@@ -26,6 +26,7 @@ from async_guard.logs.fragments import (
     joined,
     split,
 )
+from async_guard.logs.plain import plain_event
 from async_guard.logs.pretty import Pretty
 
 BOM = b"\xef\xbb\xbf"
@@ -63,6 +64,10 @@ class Reader:
     def feed(self, offset: int, line: bytes) -> None:
         """Read the line that begins at *offset*."""
         self._offset, self._is_ours, self._is_damaged = offset, False, False
+        if not self.wants_next() and (plain := plain_event(line)):
+            self._accounts.ours += 1
+            self._count(plain)
+            return
         self._age()
         if line.strip() and not self._is_pretty(line):
             self._read_line(line)
@@ -167,9 +172,12 @@ class Reader:
         if isinstance(event, str):
             self._accounts.lose(self._name, self._offset, event)
             return
+        self._count(event)
+
+    def _count(self, event: Event) -> None:
         self._accounts.events += 1
         self._accounts.recovered += self._is_damaged or event.is_odd
-        self._accounts.newer += event.is_newer
+        self._accounts.newer += event.traits.is_newer
         self._tell(event)
 
     # --- pieces ---------------------------------------------------------------------------------

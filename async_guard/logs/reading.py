@@ -121,13 +121,13 @@ class _TallyUp:
 
     def __call__(self, event: Event) -> None:
         accounts = self.result.accounts
-        if event.is_hit and self._ids and self._ids.is_repeated(_hit_id(event)):
+        if self._ids and event.traits.is_hit and self._ids.is_repeated(event.hit_id):
             accounts.repeated += 1
             return
         if not (self._admits_all or self._filters.admit(event)):
             accounts.undated += event.when is None and self._filters.are_about_time
             return
-        if event.fingerprint is None:
+        if event.traits.fingerprint is None:
             accounts.unnamed += event.count
             accounts.dropped += _dropped(event)
         self.result.tallies.count(event)
@@ -135,10 +135,6 @@ class _TallyUp:
     def finished(self, files: int) -> Result:
         self.result.accounts.files = files
         return self.result
-
-
-def _hit_id(event: Event) -> object:
-    return event.keys.get("async_guard.hit_id")
 
 
 def _dropped(event: Event) -> int:

@@ -39,11 +39,11 @@ def row(event: Event, file: str) -> Row:
     found: Row = {name: getattr(hit, name) for name in columns() if hasattr(hit, name)}
     found |= {
         "timestamp": dated(event.when, timespec="microseconds"),
-        "event": HIT if event.is_hit else SUMMARY,
+        "event": HIT if event.traits.is_hit else SUMMARY,
         "file": file,
         "count": event.count,
-        "outcome": event.outcome,
-        "fingerprint": event.fingerprint,
+        "outcome": event.traits.outcome,
+        "fingerprint": event.traits.fingerprint,
         "frames": list(hit.frames),
     }
     return {name: found.get(name) for name in columns()}

@@ -11,11 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from async_guard.hit import Hit
+from async_guard.logs.decoding import decoded
 from async_guard.logs.events import Event, as_hit, as_number, clean
+from async_guard.logs.traits import IDS, NAMES, Traits
 
 MOST_NAMES = 100
 MOST_SAMPLES = 5
@@ -24,31 +26,6 @@ MOST_WAYS = 8
 LONGEST_VALUE = 1 << 16
 NARROWEST_S = 60
 OTHERS = "…"
-_NAMES = {
-    "operations": "graphql.operation.name",
-    "fields": "async_guard.graphql.field",
-    "routes": "http.route",
-    "views": "async_guard.view",
-    "services": "service.name",
-    "versions": "service.version",
-    "environments": "deployment.environment.name",
-    "strategies": "async_guard.retry.strategy",
-}
-_PLACE = (
-    "code.file.path",
-    "code.line.number",
-    "code.column.number",
-    "async_guard.code.digest",
-    "async_guard.graphql.parent",
-)
-_SAMPLES = {
-    "request_ids": "request_id",
-    "correlation_ids": "correlation_id",
-    "trace_ids": "trace_id",
-}
-
-
-_NAME_KEYS = tuple(_NAMES.values())
 
 
 class Names(Counter[str]):
@@ -70,7 +47,11 @@ class Amounts:
     total: float = 0.0
     most: float = 0.0
 
-    def count(self, amount: float) -> None:
+    def count(self, value: Any) -> None:
+        """Count *value*, if it is a number."""
+        amount = as_number(value)
+        if amount is None:
+            return
         self.number += 1
         self.total += amount
         if amount > self.most:
@@ -126,34 +107,35 @@ class Trend:
         ]
 
 
-@dataclass(slots=True)
-class Sample:
-    """The event that a problem is described by."""
-
-    keys: dict[str, Any]
-    rank: tuple[bool, bool, float]
-
-    @classmethod
-    def of(cls, event: Event) -> Sample:
-        return cls(event.keys, rank(event))
-
-
-def way_of(keys: dict[str, Any]) -> Hashable:
+def way_of(event: Event) -> Hashable:
     """
     Return what may differ between hits of one problem so that other code has to change, too.
 
     Of a sync function those are its callers.
     """
-    way = tuple(map(keys.get, _PLACE))
-    frames = keys.get("async_guard.frames")
-    if keys.get("async_guard.code.in_async_def") is not True and isinstance(frames, list):
-        own = [each for each in frames if isinstance(each, dict) and each.get("in_app")]
-        way += tuple((each.get("file"), each.get("line")) for each in own)
+    way = event.traits.place
+    if not event.traits.is_async:
+        way += _own_places(event.frames)
     try:
         hash(way)
     except TypeError:  # a log may hold anything
         return repr(way)
     return way
+
+
+def _own_places(frames: Any) -> tuple[Any, ...]:
+    """Return files and lines of the project's own frames."""
+    if isinstance(frames, bytes):
+        return _own_places_in(frames)
+    if not isinstance(frames, list):
+        return ()
+    own = [each for each in frames if isinstance(each, dict) and each.get("in_app")]
+    return tuple((each.get("file"), each.get("line")) for each in own)
+
+
+@lru_cache(256)
+def _own_places_in(frames: bytes) -> tuple[Any, ...]:
+    return _own_places(decoded(frames))
 
 
 def _as_text(keys: dict[str, Any]) -> str:
@@ -166,32 +148,28 @@ def _as_text(keys: dict[str, Any]) -> str:
     return json.dumps(short)
 
 
-def rank(event: Event) -> tuple[bool, bool, float]:
-    """Tell how well *event* describes its problem: in full, and lately."""
-    return "async_guard.frames" in event.keys, event.is_hit, event.when or 0.0
-
-
 @dataclass
 class Tally:
     """One problem."""
 
     fingerprint: str
-    sample: Sample
+    sample: Event
+    """What it is described by."""
     count: int = 0
     """Hits: the sum of ``async_guard.count``."""
     lines: int = 0
     first_seen: float | None = None
     last_seen: float | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
-    samples: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in _SAMPLES})
+    samples: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in IDS})
     trend: Trend = field(default_factory=Trend)
     duration_ms: Amounts = field(default_factory=Amounts)
     retry_ms: Amounts = field(default_factory=Amounts)
     retry_queries: int = 0
     _ways: dict[Hashable, str] = field(default_factory=dict)
     """Of each way a hit in full, as far as there is room; as JSON, which is small."""
-    _names: dict[str, Names] = field(default_factory=lambda: {name: Names() for name in _NAMES})
-    _together: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _names: dict[str, Names] = field(default_factory=lambda: {name: Names() for name in NAMES})
+    _together: dict[Traits, int] = field(default_factory=dict)
     """Hits by all their names: the same few again and again, so this is one count, not eight."""
 
     @cached_property
@@ -200,41 +178,32 @@ class Tally:
         return as_hit(self.sample.keys)
 
     def count_event(self, event: Event) -> None:
-        self.count += event.count
+        traits, count, when = event.traits, event.count, event.when
+        self.count += count
         self.lines += 1
-        self.outcomes[event.outcome] += event.count
-        if event.when is not None:
-            self._see(event.when, event.when)
-            self.trend.count(event.when, event.count)
-        if (found := rank(event)) > self.sample.rank:
-            self.sample = Sample(event.keys, found)
-        if event.is_hit and (way := way_of(event.keys)) not in self._ways:
+        self.outcomes[traits.outcome] += count
+        if when is not None:
+            self._see(when, when)
+            self.trend.count(when, count)
+        if event.rank > self.sample.rank:
+            self.sample = event
+        if traits.is_hit and (way := way_of(event)) not in self._ways:
             self._keep_way(way, _as_text(event.keys))
+        self._together[traits] = self._together.get(traits, 0) + count
+        if len(self._together) > MOST_NAMES:
+            self._fold()
         self._count_details(event)
 
     def _count_details(self, event: Event) -> None:
-        keys = event.keys
-        self._count_names(tuple(map(keys.get, _NAME_KEYS)), event.count)
-        for name, key in _SAMPLES.items():
-            kept = self.samples[name]
-            if key in keys and len(kept) < MOST_SAMPLES and keys[key] not in kept:
-                self._keep(name, keys[key])
-        if "async_guard.duration_ms" in keys:
-            self._count_amount(self.duration_ms, keys["async_guard.duration_ms"])
-        if "async_guard.retry.duration_ms" in keys:
-            self._count_amount(self.retry_ms, keys["async_guard.retry.duration_ms"])
-        if "async_guard.retry.queries" in keys:
-            self.retry_queries += int(as_number(keys["async_guard.retry.queries"]) or 0)
-
-    def _count_names(self, found: tuple[Any, ...], times: int) -> None:
-        try:
-            self._together[found] = self._together.get(found, 0) + times
-        except TypeError:  # somebody's key holds a list
-            self._count_names(
-                tuple(each if isinstance(each, str) else None for each in found), times
-            )
-        if len(self._together) > MOST_NAMES:
-            self._fold()
+        for kept, found in zip(self.samples.values(), event.ids, strict=True):
+            _keep(kept, found)
+        took_ms, retry_ms, queries = event.amounts
+        if took_ms is not None:
+            self.duration_ms.count(took_ms)
+        if retry_ms is not None:
+            self.retry_ms.count(retry_ms)
+        if queries is not None:
+            self.retry_queries += int(as_number(queries) or 0)
 
     @property
     def names(self) -> dict[str, Names]:
@@ -244,14 +213,10 @@ class Tally:
 
     def _fold(self) -> None:
         together, self._together = self._together, {}
-        for found, times in together.items():
-            for name, value in zip(_NAMES, found, strict=True):
+        for traits, times in together.items():
+            for name, value in zip(NAMES, traits.names, strict=True):
                 if isinstance(value, str):
                     self._names[name].count(clean(value), times)
-
-    def _count_amount(self, amounts: Amounts, value: Any) -> None:
-        if (amount := as_number(value)) is not None:
-            amounts.count(amount)
 
     def _see(self, first: float, last: float) -> None:
         self.first_seen = first if self.first_seen is None else min(self.first_seen, first)
@@ -269,11 +234,6 @@ class Tally:
             del self._ways[next(iter(self._ways))]  # the code may have changed since
         self._ways[way] = keys
 
-    def _keep(self, name: str, sample: Any) -> None:
-        kept = self.samples[name]
-        if isinstance(sample, str) and len(kept) < MOST_SAMPLES and clean(sample) not in kept:
-            kept.append(clean(sample))
-
     def add(self, other: Tally) -> None:
         self.count += other.count
         self.lines += other.lines
@@ -287,14 +247,22 @@ class Tally:
         mine = self.names
         for name, names in other.names.items():
             mine[name].add(names)
-        for name, samples in other.samples.items():
+        for kept, samples in zip(self.samples.values(), other.samples.values(), strict=True):
             for sample in samples:
-                self._keep(name, sample)
+                _keep(kept, sample)
         self.duration_ms.add(other.duration_ms)
         self.retry_ms.add(other.retry_ms)
         self.retry_queries += other.retry_queries
         for way, keys in other._ways.items():
             self._keep_way(way, keys)
+
+
+def _keep(kept: list[str], sample: Any) -> None:
+    """Add *sample* to those that are *kept*, if it is one and there is room."""
+    if len(kept) < MOST_SAMPLES and isinstance(sample, str) and sample not in kept:
+        sample = clean(sample)
+        if sample not in kept:
+            kept.append(sample)
 
 
 class Tallies:
@@ -304,12 +272,12 @@ class Tallies:
         self._by_fingerprint: dict[str, Tally] = {}
 
     def count(self, event: Event) -> None:
-        if event.fingerprint is None:
+        fingerprint = event.traits.fingerprint
+        if fingerprint is None:
             return
-        tally = self._by_fingerprint.get(event.fingerprint)
+        tally = self._by_fingerprint.get(fingerprint)
         if tally is None:
-            tally = Tally(event.fingerprint, Sample.of(event))
-            self._by_fingerprint[event.fingerprint] = tally
+            tally = self._by_fingerprint[fingerprint] = Tally(fingerprint, event)
         tally.count_event(event)
 
     def add(self, other: Iterable[Tally]) -> None:

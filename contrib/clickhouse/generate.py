@@ -14,8 +14,8 @@ from string import Template
 from typing import Any, NamedTuple
 
 from async_guard.hit import HIT, LEVELS, SUMMARY, Hit
-from async_guard.logs.events import UNKNOWN
 from async_guard.logs.rows import columns
+from async_guard.logs.traits import UNKNOWN
 
 HERE = Path(__file__).parent
 TABLE = "async_guard_hits"

@@ -6,6 +6,8 @@ from typing import Any
 
 from async_guard.logs.filters import Filters
 from async_guard.logs.reading import Result, read
+from async_guard.logs.render import as_json
+from async_guard.logs.report import make_report
 from async_guard.logs.sources import find_sources
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "event-1.0.json"
@@ -61,3 +63,10 @@ def read_bytes(folder: Path, data: bytes, name: str = "app.log", **options: Any)
 def counts(result: Result) -> dict[int, int]:
     """Return the hits by the number that the event was made with."""
     return {int(tally.fingerprint, 16): tally.count for tally in result.tallies}
+
+
+def as_dict(result: Result) -> dict[str, Any]:
+    """Return all that a report tells, but when it was made."""
+    found = as_json.as_dict(make_report(result))
+    del found["made_at"]
+    return found

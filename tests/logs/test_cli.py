@@ -272,9 +272,12 @@ def test_filters_know_the_schema():
 )
 def test_usage(capsys, arguments):
     """
-    What argparse refuses is status 2, too.
+    What argparse refuses is status 2 and one sentence, too.
     """
-    assert run(*arguments, capsys=capsys)[0] == 2
+    status, out, said = run(*arguments, capsys=capsys)
+
+    assert (status, out, said.count("\n")) == (2, "", 1)
+    assert said.startswith("async-guard")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 
 import async_guard
 from async_guard import cli
-from async_guard.commands import doctor
 
 
 @pytest.fixture
@@ -126,6 +125,6 @@ def test_extra_that_is_missing(lines, monkeypatch):
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(doctor, "version", missing)
+    monkeypatch.setattr("importlib.metadata.version", missing)
 
     assert f"  {'rich':<26} not installed: colours and a table in a terminal (report)" in lines()

@@ -3,16 +3,19 @@
 import io
 import json
 import os
+from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from async_guard.hit import HIT, SUMMARY
+from async_guard.logs import reader
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.compression import opened
 from async_guard.logs.reader import Reader
 from async_guard.logs.scanner import Scanner
 from async_guard.logs.tally import Tallies
-from tests.logs.making import FOREIGN, counts, event, nested
+from tests.logs.making import FOREIGN, as_dict, counts, event, nested
 from tests.logs.test_envelopes import docker, otlp, otlp_record
 
 MANY = int(os.environ.get("ASYNC_GUARD_EXAMPLES", "60"))
@@ -169,3 +172,32 @@ def test_any_values(values):
     report = Report([Problem(tally) for tally in read.tallies], read.accounts)
     for module in (plain, as_json, markdown, sarif, html):
         module.render(report).encode("utf-8")
+
+
+OBJECTS = ("log", "code", "http", "service", "async_guard", "async_guard.retry", "extra")
+
+
+@st.composite
+def changed_events(draw):
+    """Draw a line of ours with values, objects and bytes that we would not write."""
+    keys = {**event(draw(st.integers(1, 2))), "event": draw(st.sampled_from([HIT, SUMMARY]))}
+    changed = draw(st.dictionaries(st.sampled_from([*keys, *OBJECTS]), JSON, max_size=3))
+    line = bytearray(json.dumps({**keys, **changed}, ensure_ascii=draw(st.booleans())).encode())
+    for at, byte in draw(
+        st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=2)
+    ):
+        line[at % len(line)] = byte
+    return bytes(line)
+
+
+@given(st.lists(changed_events(), min_size=1, max_size=3))
+@SLOW
+def test_short_cut(lines):
+    """
+    The short cut for the usual line finds what the long way finds, whatever is in the line.
+    """
+    data = b"\n".join([*lines, b""])
+    short_cut = as_dict(Read(data))
+
+    with mock.patch.object(reader, "plain_event", return_value=None):
+        assert short_cut == as_dict(Read(data))

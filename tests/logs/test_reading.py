@@ -9,10 +9,8 @@ import sys
 import pytest
 
 from async_guard.logs import decoding, reading
-from async_guard.logs.render import as_json
-from async_guard.logs.report import make_report
 from async_guard.logs.sources import find_sources
-from tests.logs.making import FOREIGN, counts, event, line, nested, read_bytes, summary
+from tests.logs.making import FOREIGN, as_dict, counts, event, line, nested, read_bytes, summary
 from tests.logs.test_envelopes import docker, otlp, otlp_record
 
 
@@ -78,12 +76,6 @@ def test_order(tmp_path):
     assert tally.count == 8
 
 
-def as_dict(result: reading.Result) -> dict:
-    found = as_json.as_dict(make_report(result))
-    del found["made_at"]
-    return found
-
-
 def test_processes(tmp_path, monkeypatch):
     """
     Several processes find what one finds.
@@ -103,7 +95,7 @@ def test_without_msgspec(tmp_path, monkeypatch):
     """
     data = mixed_log(1000)
     fast = read_bytes(tmp_path, data)
-    monkeypatch.setattr(decoding, "_fast", None)
+    monkeypatch.setattr(decoding, "msgspec", None)
 
     assert as_dict(read_bytes(tmp_path, data)) == as_dict(fast)
 
