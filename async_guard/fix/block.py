@@ -21,11 +21,12 @@ from itertools import takewhile
 import libcst as cst
 
 from async_guard.advice import ASYNC_METHODS
+from async_guard.fix import thread
 from async_guard.fix.checkout import Source
 from async_guard.fix.code import SYNC_TO_ASYNC, call, called_name, everything
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
-from async_guard.fix.refusal import Refused
+from async_guard.fix.refusal import NotHere, Refused
 from async_guard.fix.scope import Function, awaiting_function, bound_names, own_nodes, read_names
 
 _TRANSACTIONS = {"atomic"}
@@ -38,6 +39,14 @@ def inner_function(place: Place) -> list[Edit]:
     if block is None:
         raise Refused("All that belongs to it has to move to a thread, and that is not one block.")
     return [moved_block(source, block)]
+
+
+def caller_in_thread(place: Place) -> list[Edit]:
+    """Move the call of the sync function that has the whole block in it, or is decorated."""
+    is_whole = block_opened_by(place.source, place.node) or thread.is_opened_by_decorator(place.hit)
+    if not is_whole:
+        raise NotHere("Where the transaction ends is not sure.")
+    return thread.caller_in_thread(place)
 
 
 def block_opened_by(source: Source, node: cst.CSTNode) -> cst.With | None:

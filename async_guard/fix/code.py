@@ -112,7 +112,8 @@ def with_arg(call: cst.Call, at: int, arg: cst.Arg) -> cst.Call:
 
 def _comma(call: cst.Call) -> cst.Comma:
     """Return what goes between two arguments where there is one: each has a line, or none."""
-    has_lines = isinstance(call.args[0].comma, cst.Comma)  # the trailing one
+    has_comma = isinstance(call.args[0].comma, cst.Comma)  # the trailing one
+    has_lines = has_comma and not call.whitespace_before_args.empty
     space = call.whitespace_before_args if has_lines else cst.SimpleWhitespace(" ")
     return cst.Comma(whitespace_after=space)
 

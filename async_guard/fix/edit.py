@@ -14,7 +14,7 @@ from typing import Any
 import libcst as cst
 
 from async_guard.fix.checkout import Checkout, Source
-from async_guard.fix.imports import alias_of, renamed, with_import, without_unused
+from async_guard.fix.imports import alias_of, is_taken, renamed, with_import, without_unused
 from async_guard.fix.refusal import Refused
 
 REPLACED = ("replaced",)
@@ -48,6 +48,8 @@ def edited(source: Source, edits: Iterable[Edit], checkout: Checkout) -> str:
         for wanted in sorted({each for edit in edits for each in edit.imports}, key=str):
             if (alias := alias_of(source.module, wanted)) is not None:
                 module = renamed(module, str(wanted[1]), alias)
+            elif is_taken(source, wanted):
+                raise Refused(f"{source.name} means something else by {wanted[1]}.")
             else:
                 module = with_import(module, wanted, lambda name: _is_own(name, source, checkout))
         for name in sorted({name for edit in edits for name in edit.drops}):

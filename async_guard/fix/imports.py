@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 
 import libcst as cst
 
+from async_guard.fix.checkout import Source
+from async_guard.fix.scope import enclosing_class
+
 IsOwn = Callable[[str], bool]
 _EMPTY = cst.EmptyLine(indent=False)
 
@@ -41,6 +44,29 @@ def alias_of(module: cst.Module, wanted: tuple[str, str | None]) -> str | None:
                 if alias.evaluated_name == item:
                     return alias.evaluated_alias
     return None
+
+
+def is_taken(source: Source, wanted: tuple[str, str | None]) -> bool:
+    """Tell whether the file has the name of *wanted* for something else, which would hide it."""
+    _, item = wanted
+    return item is not None and any(_binds_another(source, each, wanted) for each in source.nodes)
+
+
+def _binds_another(source: Source, node: cst.CSTNode, wanted: tuple[str, str | None]) -> bool:
+    module, item = wanted
+    match node:
+        case cst.FunctionDef(name=cst.Name(value=name)) | cst.ClassDef(name=cst.Name(value=name)):
+            return name == item and enclosing_class(source, node) is None
+        case cst.Param(name=cst.Name(value=name)):
+            return name == item
+        case cst.ImportFrom(names=[*names]):
+            here = _module(node)
+            return any(
+                (each.evaluated_alias or each.evaluated_name) == item
+                and (here, each.evaluated_name) != (module, item)
+                for each in names
+            )
+    return False
 
 
 def renamed(module: cst.Module, name: str, alias: str) -> cst.Module:

@@ -49,8 +49,8 @@ def async_iteration(place: Place) -> list[Edit]:
         return [_rows_in_place(source, starred)]
     if isinstance(node, cst.Call) and _is_consumer(node):
         return _consumer(place, node)
-    loop = source.parent(node)
-    if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node:
+    loop = _loop_over(source, node)
+    if loop is not None and not _is_part(place, node):
         return [_loop(place, loop, node)]
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
@@ -65,6 +65,12 @@ def async_iteration(place: Place) -> list[Edit]:
     raise Refused(
         f"How {place.hit.text} evaluates a queryset in {function.name.value} is not sure."
     )
+
+
+def _is_part(place: Place, node: cst.CSTNode) -> bool:
+    """Tell ``books[::2]``, which asks before a loop does, from a queryset in ``shelves[0]``."""
+    is_asked = place.hit.orm_operation == "slice"
+    return is_asked and isinstance(node, cst.Subscript) and not _is_slice(node)
 
 
 def _is_slice(node: cst.Subscript) -> bool:
@@ -162,6 +168,15 @@ def _is_of(place: Place, iterable: cst.BaseExpression) -> bool:
 
 
 # --- loops -------------------------------------------------------------------------------------
+
+
+def is_looped_over(place: Place) -> bool:
+    return _loop_over(place.source, place.node) is not None
+
+
+def _loop_over(source: Source, node: cst.CSTNode) -> cst.For | cst.CompFor | None:
+    loop = source.parent(node)
+    return loop if isinstance(loop, cst.For | cst.CompFor) and loop.iter is node else None
 
 
 def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:

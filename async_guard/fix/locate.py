@@ -125,7 +125,7 @@ def _expression(hit: Hit, source: Source, scope: Scope) -> cst.CSTNode:
     line = _line(hit, source, scope)
     shift = line - hit.line
     start, end = (line, hit.column - 1), (hit.end_line + shift, hit.end_column - 1)
-    node = _node_at(source, start, end)
+    node = _node_at(source, start, end, hit)
     if node is None:
         raise Refused(f"What stands at {source.name}:{line} is no expression of its own.")
     return node
@@ -133,11 +133,9 @@ def _expression(hit: Hit, source: Source, scope: Scope) -> cst.CSTNode:
 
 def _line(hit: Hit, source: Source, scope: Scope) -> int:
     """Return the line that the expression is on now."""
-    assert hit.end_line is not None
-    height = hit.end_line - hit.line
     found = [
         line
-        for line in range(scope.first, scope.last - height + 1)
+        for line in range(scope.first, scope.last + 1)  # it may end behind: a bracket is no code
         if _is_text(hit.text, _text_at(hit, source, line))
     ]
     if hit.line in found:
@@ -165,19 +163,23 @@ def _is_text(logged: str, found: str) -> bool:
     return text == wanted or (len(logged) >= MAX_TEXT and text.startswith(wanted))
 
 
-def _node_at(source: Source, start: tuple[int, int], end: tuple[int, int]) -> cst.CSTNode | None:
+def _node_at(
+    source: Source, start: tuple[int, int], end: tuple[int, int], hit: Hit
+) -> cst.CSTNode | None:
     found = None
     for node, where in source.positions.items():
         if (where.end.line, where.end.column) == end:
             if (where.start.line, where.start.column) == start:
-                if (expression := _as_expression(node)) is not None:
+                if (expression := _as_expression(node, hit)) is not None:
                     return expression
             elif isinstance(node, cst.Call) and _method_start(source, node) == start:
                 found = node  # of a chain over several lines, CPython names the last method only
     return found
 
 
-def _as_expression(node: cst.CSTNode) -> cst.BaseExpression | None:
+def _as_expression(node: cst.CSTNode, hit: Hit) -> cst.BaseExpression | None:
+    if isinstance(node, cst.AugAssign) and hit.rule == "AG106":
+        return node.value  # the list of ``titles += films`` reads the rows of what is added
     if isinstance(node, cst.FormattedStringExpression):
         return node.expression  # with its braces, from Python 3.12 on
     return node if isinstance(node, cst.BaseExpression) else None

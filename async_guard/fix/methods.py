@@ -158,7 +158,9 @@ def _others(source: Source, function: cst.FunctionDef) -> dict[cst.CSTNode, None
     found = [each for each in everything(function.body) if _is_request_user(each)]
     if any(isinstance(source.parent(each), cst.AssignTarget) for each in found):
         raise Refused("The function sets the user of the request, which auser() does not know.")
-    return dict.fromkeys(each for each in found if _is_awaiting(source, each, function))
+    if not all(_is_awaiting(source, each, function) for each in found):
+        raise Refused("A function inside reads the user as well, which auser() would not load.")
+    return dict.fromkeys(found)
 
 
 def _is_awaiting(source: Source, node: cst.CSTNode, function: cst.FunctionDef) -> bool:

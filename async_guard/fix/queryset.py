@@ -242,12 +242,26 @@ def _added(queryset: Queryset, hint: str, path: str, same: list[cst.Call]) -> Ed
     target = queryset.insertion or queryset.node
 
     def change(updated: cst.BaseExpression) -> cst.BaseExpression:
-        if isinstance(updated, cst.Call) and called_name(updated) == hint:
-            return with_string(updated, path)  # another edit has added the method
+        if (there := _added_before(updated, hint)) is not None:
+            extended = updated.deep_replace(there, with_string(there, path))
+            assert isinstance(extended, cst.BaseExpression)
+            return extended
         method = cst.Attribute(updated, cst.Name(hint), dot=_dot(source, target))
         return with_string(cst.Call(method), path)
 
     return Edit(source, target, change, (hint, path))
+
+
+def _added_before(node: cst.BaseExpression, hint: str) -> cst.Call | None:
+    """Return the method that another edit has added, maybe with the other one around it."""
+    while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+        name = called_name(node)
+        if name == hint:
+            return node
+        if name not in ("select_related", "prefetch_related"):
+            return None
+        node = node.func.value
+    return None
 
 
 def _dot(source: Source, node: cst.BaseExpression) -> cst.Dot:

@@ -37,19 +37,21 @@ def _with_their_object(place: Place, queryset: Queryset, path: list[str]) -> lis
     """
     Load what rows of ``film.reviews.all()`` need with the film, which those are loaded with.
 
-    A queryset of its own behind ``film.reviews`` would not use what was prefetched.
+    A queryset of its own behind ``film.reviews`` would not use what was prefetched: it is refused
+    where that may have been.
     """
     related = queryset.related
     names = [called_name(each) for each in queryset.calls]
-    if related is None or names != ["all"] or queryset.end or _writes(place):
+    if related is None or names != ["all"] or queryset.end:
         return []
+    outer = queryset_of(queryset.source, related.value)
     if place.hit.access == "deferred_field":
         return []
-    try:
-        outer = queryset_of(queryset.source, related.value)
-    except Refused:
-        return []
-    return loading(outer, "prefetch_related", "__".join([related.attr.value, *path]))
+    if not _writes(place):
+        return loading(outer, "prefetch_related", "__".join([related.attr.value, *path]))
+    if "prefetch_related" in [called_name(each) for each in outer.calls]:
+        raise Refused("The function writes as well: what was prefetched could be out of date.")
+    return []
 
 
 def _writes(place: Place) -> bool:

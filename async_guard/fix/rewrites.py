@@ -52,6 +52,8 @@ def _call_of_many(place: Place) -> list[Edit]:
     """Move a call for the objects of a relation, such as ``prefetch_related_objects()``."""
     if place.hit.orm_operation in _EVALUATIONS:
         raise NotHere(f"{place.hit.text} reads rows.")
+    if iteration.is_looped_over(place):  # what the rows are prefetched with comes after the rows
+        return iteration.async_iteration(place)
     return thread.access_in_thread(place)
 
 
@@ -88,9 +90,9 @@ BY_RULE: dict[str, tuple[Rewrite, ...]] = {
     "AG107": (methods.request_user, in_async_resolver(methods.request_user), *_ACCESS),
     "AG108": (methods.twin, in_async_resolver(methods.twin), *_CALL),
     "AG109": (methods.twin, methods.operator, *_CALL),
-    "AG110": (block.inner_function,),
+    "AG110": (block.inner_function, thread.decorated_in_thread, block.caller_in_thread),
     "AG111": _CALL,
-    "AG112": (block.inner_function,),
+    "AG112": (block.inner_function, thread.caller_in_thread),
     "AG113": _RELATION,
     "AG114": (protocol.direct_await, *_CALL),
     "AG115": (methods.twin, methods.operator, *_CALL),

@@ -130,7 +130,20 @@ def _loops(comp: cst.BaseComp) -> Iterator[cst.CompFor]:
 def _of_loop(loop: cst.CompFor | cst.For, name: str) -> Binding | None:
     if isinstance(loop.target, cst.Name):
         return Binding(loop, loop.iter, True) if loop.target.value == name else None
+    if _is_counted(loop, name):
+        return Binding(loop, loop.iter, True)
     return Binding(loop, None) if name in _names(loop.target) else None
+
+
+def _is_counted(loop: cst.CompFor | cst.For, name: str) -> bool:
+    """Tell ``film`` of ``for number, film in enumerate(films)``."""
+    match loop.target, loop.iter:
+        case (
+            cst.Tuple(elements=[_, cst.Element(value=cst.Name(value=found))]),
+            cst.Call(func=cst.Name(value="enumerate")),
+        ):
+            return found == name
+    return False
 
 
 def _in_function(source: Source, function: Function, name: str) -> Iterator[Binding]:

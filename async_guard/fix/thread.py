@@ -43,6 +43,19 @@ def call_in_thread(place: Place) -> list[Edit]:
     return [threaded_call(place.source, place.node)]
 
 
+def decorated_in_thread(place: Place) -> list[Edit]:
+    """``book(seat)`` → ``await sync_to_async(book)(seat)``, of ``@transaction.atomic def book``."""
+    is_awaited = isinstance(place.source.parent(place.node), cst.Await)
+    if is_awaited or not is_opened_by_decorator(place.hit):
+        raise NotHere(f"{place.hit.text} is not the call of what is decorated.")
+    return call_in_thread(place)
+
+
+def is_opened_by_decorator(hit: Hit) -> bool:
+    names = (str(each.get("function", "")) for each in hit.frames)
+    return any(name.endswith("ContextDecorator.__call__.inner") for name in names)
+
+
 def threaded_call(source: Source, node: cst.Call) -> Edit:
     def change(updated: cst.Call) -> cst.BaseExpression:
         function = updated.func
@@ -136,15 +149,26 @@ def caller_in_thread(place: Place) -> list[Edit]:
 def moved_caller(hit: Hit, checkout: Checkout) -> list[Edit]:
     """Do the same for a hit that has no place in the code: a template's."""
     names: list[str] = []
+    called: cst.CSTNode | None = None
     for frame in _frames(hit):
         if frame.get("in_app"):
             source, function = function_of(frame, checkout)
             if isinstance(function, cst.FunctionDef) and function.asynchronous is not None:
+                _check_runs_when_called(called)
                 return _moved(source, function, frame, names)
-            names = []
+            names, called = [], function
         names = _names_of(str(frame["function"])) + names
     name = ".".join(hit.function.split(".")[-2:]) if hit.path.endswith(".py") else hit.path
     raise NotHere(f"No async function of the project leads to {name}, so nothing can be awaited.")
+
+
+def _check_runs_when_called(function: cst.CSTNode | None) -> None:
+    """Refuse what is lazy: nothing of it would run in the thread that the call is moved to."""
+    if not isinstance(function, cst.FunctionDef):
+        return
+    if any(isinstance(each, cst.Yield) for each in own_nodes(function.body)):
+        name = function.name.value
+        raise Refused(f"{name} is a generator: it runs where it is read, not where it is called.")
 
 
 def _frames(hit: Hit) -> list[dict[str, Any]]:

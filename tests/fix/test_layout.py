@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fix.making import fixed
+from tests.fix.making import fixed, refusal
 from tests.fix.test_rewrites import LIBRARY
 
 NEW = "from asgiref.sync import sync_to_async\n"
@@ -106,3 +106,39 @@ def test_dropped(before, after, tmp_path):
     text, _ = fixed(tmp_path, before + body.format("⟦async_to_sync(g)(1)⟧"), rule="AG114")
 
     assert text == after + body.format("await g(1)")
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "def sync_to_async(function):\n    return function\n",
+        "class sync_to_async:\n    pass\n",
+        "from channels.db import database_sync_to_async as sync_to_async\n",
+        "from app.threads import sync_to_async\n",
+        "async def g(sync_to_async):\n    pass\n",
+    ],
+)
+def test_name_that_is_taken(taken, tmp_path):
+    """
+    What the file calls by the name of an import would be called in its place.
+    """
+    code = f"{taken}\n\nasync def f(a):\n    return ⟦lib.load(a)⟧\n"
+
+    assert refusal(tmp_path, code, **LIBRARY) == (
+        "app/views.py means something else by sync_to_async."
+    )
+
+
+def test_name_of_a_method(tmp_path):
+    """
+    A method of that name, and the same import in a function, are no other thing.
+    """
+    code = (
+        "class A:\n    def sync_to_async(self):\n        from asgiref.sync import sync_to_async\n\n"
+        "        return sync_to_async\n\n\nasync def f(a):\n    return ⟦lib.load(a)⟧\n"
+    )
+
+    text, patch = fixed(tmp_path, code, **LIBRARY)
+
+    assert patch.refused == ()
+    assert text.endswith("    return await sync_to_async(lib.load)(a)\n")

@@ -52,6 +52,18 @@ def test_not_located(code, keys, reason, tmp_path):
     assert refused(tmp_path, code, [replace(hit, **keys)]) == [reason]
 
 
+def test_bracket_behind_the_last_code(tmp_path):
+    """
+    An expression may end behind the last line that has code, which is the last of the digest.
+    """
+    code = "async def f():\n    return ⟦A.objects.get(\n        pk=1,\n    )⟧\n"
+
+    text, patch = fixed(tmp_path, code, **GET)
+
+    assert patch.refused == ()
+    assert text == "async def f():\n    return await A.objects.aget(\n        pk=1,\n    )\n"
+
+
 def test_function_twice(tmp_path):
     """
     Of two functions of one name and one text, the lines tell which it was; if not, nobody can.

@@ -1,9 +1,12 @@
 """Where an object comes from: what ``fix`` follows to the queryset, and where it gives up."""
 # ruff: noqa: E501
 
+from dataclasses import replace
+
 import pytest
 
-from tests.fix.making import fixed, refusal
+from async_guard.fix.planning import plan
+from tests.fix.making import fixed, hits_of, refusal
 
 RELATION = {
     "rule": "AG113",
@@ -149,6 +152,18 @@ FOLLOWED = [
         'async for film in Film.objects.prefetch_related("genres").all():',
     ),
     (
+        "counted",
+        RELATION,
+        "for n, film in enumerate([film async for film in Film.objects.all()]):\n    print(⟦film.director⟧)",
+        'for n, film in enumerate([film async for film in Film.objects.select_related("director").all()]):',
+    ),
+    (
+        "one more before a last comma",
+        RELATION,
+        "film = await Film.objects.select_related('strand', ).aget()\nprint(⟦film.director⟧)",
+        "film = await Film.objects.select_related('strand', \"director\", ).aget()",
+    ),
+    (
         "column more in only()",
         COLUMN,
         "async for film in Film.objects.only('pk'):\n    print(⟦film.title⟧)",
@@ -176,6 +191,27 @@ def test_followed(keys, body, line, tmp_path):
     assert added(patch) == [line]
 
 
+def test_both_in_turns(tmp_path):
+    """
+    Each method is added once, in whatever order the hits come.
+    """
+    body = "film = await Film.objects.aget()\nprint({})"
+    reads = ["director", "genres", "strand", "cast"]
+    code, hits = hits_of(function(body.format(", ".join(f"⟦film.{each}⟧" for each in reads))))
+    kinds = [RELATION, MANY, RELATION, MANY]
+    named = [
+        replace(hit, **{**keys, "orm_field": field, "relation": None})
+        for hit, keys, field in zip(hits, kinds, reads, strict=True)
+    ]
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/views.py").write_text(code)
+
+    assert added(plan(named, tmp_path)) == [
+        'film = await Film.objects.select_related("director", "strand")'
+        '.prefetch_related("genres", "cast").aget()'
+    ]
+
+
 def test_generic_foreign_key(tmp_path):
     """
     What is read from the object of a generic foreign key is neither joined nor prefetched.
@@ -191,6 +227,53 @@ def test_generic_foreign_key(tmp_path):
         refusal(tmp_path, function(f"{note}print(⟦note.about.director⟧)") + model, **RELATION)
         == "What about leads to may be of any model."
     )
+
+
+REVIEWER = {
+    **RELATION,
+    "rule": "AG101",
+    "kind": "sync_orm",
+    "orm_field": "user",
+    "orm_model": "app.Review",
+    "relation": "app.Review.user",
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        ("film = await load(1)", ""),
+        ("film = await Film.objects.prefetch_related('reviews').aget()", "\nawait film.asave()"),
+    ],
+)
+def test_rows_that_may_be_prefetched(start, more, tmp_path):
+    """
+    Rows of ``film.reviews.all()`` that were prefetched, or may have been, are not loaded again.
+    """
+    body = f"{start}\nfor review in film.reviews.all():\n    print(⟦review.user⟧){more}"
+
+    _, patch = fixed(tmp_path, function(body), **REVIEWER)
+
+    assert patch.refused == ()
+    assert added(patch) == [
+        "from asgiref.sync import sync_to_async",
+        "",
+        "print(await sync_to_async(lambda: review.user)())",
+    ]
+
+
+def test_rows_that_are_not_prefetched(tmp_path):
+    """
+    What rows need is loaded with them where they are read from an object that was loaded alone.
+    """
+    start = "film = await Film.objects.aget()\nawait film.asave()\n"
+    loop = "async for review in film.reviews{}.all():"
+
+    _, patch = fixed(
+        tmp_path, function(f"{start}{loop.format('')}\n    print(⟦review.user⟧)"), **REVIEWER
+    )
+
+    assert added(patch) == [loop.format('.select_related("user")')]
 
 
 MANAGERS = """
@@ -350,7 +433,7 @@ NOT_FOLLOWED = [
     ),
     (
         "target of several in a comprehension",
-        "print([⟦film.director⟧ for i, film in enumerate(films)])",
+        "print([⟦film.director⟧ for i, film in numbered(films)])",
         UNSEEN,
     ),
     (

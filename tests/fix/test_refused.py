@@ -419,7 +419,7 @@ REWRITTEN = [
         "user in a lambda, besides",
         USER,
         "g(lambda: request.user)\n    return ⟦request.user.pk⟧",
-        "g(lambda: request.user)\n    return (await request.auser()).pk",
+        "g(lambda: request.user)\n    return await sync_to_async(lambda: request.user.pk)()",
     ),
     (
         "user that the function sets",

@@ -266,3 +266,31 @@ async def property_of_a_model():
 async def rows_of_a_page():
     page = await sync_to_async(Paginator(Film.objects.order_by("pk"), 2).page)(1)
     return [film.title for film in page]
+
+
+@transaction.atomic
+def _booked(number):
+    return Booking.objects.create(number=number, customer=User.objects.get(username="ada"))
+
+
+def _booked_in_a_block(number):
+    with transaction.atomic():
+        return _booked(number)
+
+
+def _counted():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM testapp_film")
+        return cursor.fetchone()[0]
+
+
+async def decorated_transaction():
+    return _booked("A-2").number
+
+
+async def transaction_of_a_function():
+    return _booked_in_a_block("A-3").number
+
+
+async def cursor_of_a_function():
+    return _counted() > 0

@@ -304,3 +304,55 @@ async def two_rewrites_in_one_string():
     return (
         f"{Film.objects.count()} {film.director.name} {[each.name for each in film.genres.all()]}"
     )
+
+
+async def parts_in_a_loop():
+    films = [film.title for film in Film.objects.order_by("pk")[::2]]
+    for value in Film.objects.order_by("pk").values_list("title", "synopsis")[0]:
+        films.append(value)
+    return films, sorted(film.title for film in Film.objects.all()[::2])
+
+
+async def rows_of_one_of_several():
+    shelves = [Film.objects.order_by("pk"), Genre.objects.order_by("pk")]
+    return [film.title for film in shelves[0]], [genre.name for genre in shelves[1]]
+
+
+async def prefetched_rows():
+    names = []
+    for film in Film.objects.prefetch_related("reviews"):
+        names += [review.user.username for review in film.reviews.all()]
+    return names
+
+
+async def _reviewers(film):
+    return [review.user.username for review in film.reviews.all()]
+
+
+async def rows_prefetched_by_the_caller():
+    return await _reviewers(await Film.objects.prefetch_related("reviews").aget(title="Stalker"))
+
+
+async def bracket_on_a_line_of_its_own():
+    return list(
+        Film.objects.order_by("pk").values_list(
+            "title",
+            flat=True,
+        )
+    )
+
+
+async def rows_that_are_added():
+    names = ["first"]
+    names += Genre.objects.values_list("name", flat=True)
+    films = Film.objects.order_by("pk")
+    names += films
+    return names[:2], len(names)
+
+
+async def relation_of_what_is_counted():
+    films = enumerate(Film.objects.order_by("pk"))
+    names = [film.title for number, film in films if number]
+    for number, film in enumerate(Film.objects.order_by("pk"), start=1):
+        names.append((number, film.director.name))
+    return names

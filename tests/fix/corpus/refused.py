@@ -1,5 +1,7 @@
 """What cannot be fixed by a rewrite of the line; the docstring is the sentence that says why."""
 
+from contextlib import contextmanager
+
 from django.core.paginator import Paginator
 from django.db import connection, transaction
 
@@ -87,3 +89,34 @@ async def lazy_page():
     """What page returns is lazy, too: it and what uses its rows belong into one sync function."""
     page = Paginator(Film.objects.order_by("pk"), 2).page(1)
     return len(page)
+
+
+def _titles():
+    for film in Film.objects.all():
+        yield film.title
+
+
+async def rows_of_a_generator():
+    """_titles is a generator: it runs where it is read, not where it is called."""
+    return list(_titles())
+
+
+@contextmanager
+def _unit():
+    with transaction.atomic():
+        yield
+
+
+async def transaction_of_a_context_manager():
+    """_unit is a generator: it runs where it is read, not where it is called."""
+    with _unit():
+        return await Genre.objects.acount()
+
+
+def _begin():
+    transaction.atomic().__enter__()
+
+
+async def transaction_that_is_left_open():
+    """All that belongs to it has to move to a thread, and that is not one block."""
+    _begin()
