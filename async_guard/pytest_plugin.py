@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from async_guard.hit import Hit
 
 OFF, WARN, FAIL = "off", "warn", "fail"
+_IS_PART = "async_guard_is_part"
 _MARKER = (
     "async_guard(allow=[...]): hits that the test may have, as fnmatch patterns over relation, "
     "model, path, path:line, function, rule and fingerprint"
@@ -186,8 +187,10 @@ class Watch:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         seen, self._new = self._new, []
-        if seen or call.when == "teardown":
-            vars(report)["async_guard"] = {"hits": seen, "allow": _allowed(item)}
+        has_run = call.when == "call" and report.passed  # one that is skipped could not be hit
+        allow = _allowed(item) if has_run else []
+        if seen or allow:
+            vars(report)["async_guard"] = {"hits": seen, "allow": allow}
         return report
 
     # --- gathering -----------------------------------------------------------------------------
@@ -199,8 +202,15 @@ class Watch:
         if not self._is_worker:
             self._seen.add(report.nodeid, getattr(report, "async_guard", {}))
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from a worker of pytest-xdist, which alone knows what was deselected there."""
+        self._is_part = self._is_part or getattr(node, "workeroutput", {}).get(_IS_PART, False)
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if self._is_worker:
+            self._config.workeroutput[_IS_PART] = self._is_part  # type: ignore[attr-defined]
         if self._updates and not self._is_worker and self._path is not None:
             from async_guard.logs.baseline import Baseline, save_baseline
 
@@ -227,7 +237,10 @@ class Watch:
 
     def _is_full(self, exitstatus: int) -> bool:
         option = self._config.option
-        narrowed = ("keyword", "markexpr", "lf", "failedfirst", "stepwise", "deselect", "ignore")
+        narrowed = (
+            *("keyword", "markexpr", "lf", "failedfirst", "stepwise", "deselect", "ignore"),
+            *("ignore_glob", "collectonly", "setuponly", "setupplan"),
+        )
         by_paths = self._config.args_source == pytest.Config.ArgsSource.ARGS
         is_part = self._is_part or by_paths or any(getattr(option, each, None) for each in narrowed)
         return int(exitstatus) == 0 and not is_part
@@ -293,8 +306,13 @@ def _allowed(item: pytest.Item) -> list[str]:
     return [
         str(pattern)
         for marker in item.iter_markers("async_guard")
-        for pattern in marker.kwargs.get("allow", ())
+        for pattern in _patterns(marker.kwargs.get("allow", ()))
     ]
+
+
+def _patterns(allow: Any) -> Any:
+    """Return one pattern without its list in a list: of its letters, ``*`` would allow all."""
+    return (allow,) if isinstance(allow, str) else allow
 
 
 def _matches(hit: Hit, pattern: str) -> bool:

@@ -220,6 +220,57 @@ def test_unused_allowance(project):
         run(project, "--async-guard=warn", *args).stdout.no_fnmatch_line(said)
 
 
+def test_allowance_of_a_skipped_test(project):
+    """
+    What is allowed for a test that is skipped could not be hit.
+    """
+    marker = "@pytest.mark.skip\n@pytest.mark.async_guard(allow=['no.such'])\nasync def test_fine"
+    project.makepyfile(test_it=TESTS.replace("async def test_fine", marker))
+
+    run(project, "--async-guard=warn").stdout.no_fnmatch_line("Allowed, but not hit*")
+
+
+@pytest.mark.usefixtures("is_counted")
+def test_one_pattern_without_a_list(project):
+    """
+    A pattern that somebody forgot to put into a list is one, and not as many as it has letters.
+    """
+    marker = "@pytest.mark.async_guard(allow='{}')\nasync def test_swallows"
+    fails = {}
+    for pattern in ("views.sw*", "no.such*"):
+        code = TESTS.replace("async def test_swallows", marker.format(pattern))
+        project.makepyfile(test_it=code)
+        fails[pattern] = run(project, "--async-guard=fail").parseoutcomes().get("failed", 0)
+
+    assert fails == {"views.sw*": 0, "no.such*": 1}
+
+
+DESELECT = """
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        config.hook.pytest_deselected(items=items[:1])
+        del items[:1]
+"""
+
+
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize("args", [["--collect-only"], ["--ignore-glob=*it.py"], ["-n2"]])
+def test_baseline_when_tests_do_not_run(args, project):
+    """
+    What only tests hit that were collected, ignored, or deselected by a worker, is still known.
+    """
+    run(project, "--async-guard-update-baseline")
+    before = known(project)
+    project.makepyfile(test_other="def test_other():\n    pass\n")
+    if args == ["-n2"]:
+        project.makeconftest(DESELECT)
+
+    result = run(project, "--async-guard-update-baseline", *args)
+
+    assert result.ret == 0
+    assert known(project) == before
+
+
 @pytest.mark.usefixtures("is_counted")
 def test_baseline(project):
     """
