@@ -245,6 +245,7 @@ class Guard:
         if holder is not None:
             pending.holder, pending.problem = holder, problem
             pending.cause = cause_of(problem.access, frame, holder)
+            pending.is_excluded = watch.excludes(frame)
             watch.hold(pending)
 
     def _allowed(self, frame: FrameType) -> None:

@@ -40,6 +40,7 @@ class PendingHit:
         "hit",
         "holder",
         "innermost",
+        "is_excluded",
         "is_full",
         "key",
         "operation",
@@ -71,6 +72,8 @@ class PendingHit:
         self.problem: Any = None
         self.cause: str | None = None
         """The relation that was read of the object that a held call is about."""
+        self.is_excluded = False
+        """The call may not be run again: it was noticed below a function marked ``no_retry``."""
         self.claims = [True]
         """Taken by the thread that delivers it: ``list.pop`` needs no lock."""
         self.strong: BaseException | None = None

@@ -119,3 +119,12 @@ BAD_EVENTS: list[str] = []
 def the_validator() -> jsonschema.Draft202012Validator:
     path = Path(async_guard.__file__).parent / "schemas" / "event-1.0.schema.json"
     return jsonschema.Draft202012Validator(json.loads(path.read_text("utf-8")))
+
+
+@pytest.fixture
+def hectic() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

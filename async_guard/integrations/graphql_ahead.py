@@ -26,7 +26,7 @@ def rows_ahead(
     """
 
     @functools.wraps(resolve)
-    def resolved(source: Any, info: Any, **kwargs: Any) -> Any:
+    def resolved(source: Any, info: Any, /, **kwargs: Any) -> Any:
         result = resolve(source, info, **kwargs)
         if not len(known):
             return result

@@ -15,11 +15,22 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any
 
-from graphql import GraphQLObjectType, GraphQLSchema, get_named_type, is_list_type, is_non_null_type
+from django.utils.functional import LazyObject
+from graphql import (
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    is_composite_type,
+    is_list_type,
+    is_non_null_type,
+)
+from strawberry.extensions.field_extension import SyncToAsyncExtension
+from strawberry.permission import PermissionExtension
 
 from async_guard.integrations.graphql import field_in, path_in
 from async_guard.integrations.graphql_ahead import rows_ahead
 from async_guard.origin import FieldOrigin
+from async_guard.retry.hops import Job
 from async_guard.retry.policy import NEVER, SAFE, mark_of
 from async_guard.retry.rerun import NOT_RETRIED, Places, Plan, Rerunner, evaluated
 from async_guard.retry.watch import watch
@@ -85,31 +96,34 @@ class Fields:
         definition = field.extensions.get(DEFINITION)
         if definition is None or field.resolve is None:
             return
-        resolve = field.resolve
-        if not definition.is_async:
-            plan = _plan(owner, name, field, definition, has_effects=owner in effects)
-            if plan is None:
-                return
+        resolve, is_awaited = field.resolve, _is_awaited(definition)
+        plan = None if definition.is_async else _plan(owner, name, field, definition, effects)
+        if plan is not None and not is_awaited:
             plans.setdefault(owner, {})[name] = plan
             resolve = self._wrapper(plan, has_arguments=bool(field.args))
+        elif plan is not None and _only_permits(definition):
+            plan.resolve = definition.get_result
+            yield definition, "get_result", functools.partial(self._rerunner.attempt_call, plan)
+            resolve = _awaited_as_well(resolve)
+        elif not is_awaited:
+            return
         if self._rerunner.ahead is not None and _is_list(field.type) and owner not in effects:
             below = plans.setdefault(get_named_type(field.type), {})
             resolve = rows_ahead(self._rerunner.ahead, resolve, below)
         if resolve is not field.resolve:
             yield field, "resolve", resolve
-        if not definition.is_async:
-            return
-        for permission in _sync_permissions(definition):
+        for permission in _sync_permissions(definition) if is_awaited else ():
             plan = Plan(f"{owner.name}.{name}", permission.has_permission, places=FieldPlaces)
             attempt = functools.partial(self._rerunner.attempt_call, plan)
             yield permission, "has_permission", attempt
 
     def _wrapper(self, plan: Plan, *, has_arguments: bool) -> Callable[..., Any]:
         """Return what is called for every field, so it does as little as it can."""
-        rerunner, resolve, is_list = self._rerunner, plan.resolve, plan.is_list
+        rerunner, resolve = self._rerunner, plan.resolve
+        is_list, is_object = plan.is_list, plan.is_object
         settled = rerunner.settled
 
-        def resolved_with(source: Any, info: Any, **kwargs: Any) -> Any:
+        def resolved_with(source: Any, info: Any, /, **kwargs: Any) -> Any:
             if plan.route is not None:
                 answer = rerunner.routed(plan, plan.route, (source, info), kwargs)
                 if answer is not NOT_RETRIED:
@@ -117,7 +131,9 @@ class Fields:
             before = watch.count
             try:
                 result = resolve(source, info, **kwargs)
-                if is_list and type(result) is not list:
+                if (is_list and type(result) is not list) or (
+                    is_object and isinstance(result, LazyObject)
+                ):
                     result = evaluated(result)
             except Exception as error:
                 if watch.count == before:
@@ -135,7 +151,9 @@ class Fields:
             before = watch.count
             try:
                 result = resolve(source, info)
-                if is_list and type(result) is not list:
+                if (is_list and type(result) is not list) or (
+                    is_object and isinstance(result, LazyObject)
+                ):
                     result = evaluated(result)
             except Exception as error:
                 if watch.count == before:
@@ -148,6 +166,33 @@ class Fields:
         wrapper = resolved_with if has_arguments else resolved
         watch.codes.add(wrapper.__code__)
         return functools.update_wrapper(wrapper, resolve)
+
+
+def _is_awaited(definition: Any) -> bool:
+    """Tell whether the field is asynchronous, if only because of an extension or a permission."""
+    return definition.is_async or not all(each.supports_sync for each in _resolving(definition))
+
+
+def _only_permits(definition: Any) -> bool:
+    """Tell whether the extensions hand on what the resolver gives: one may be a ``Job``."""
+    known = PermissionExtension, SyncToAsyncExtension
+    return all(isinstance(each, known) for each in _resolving(definition))
+
+
+def _resolving(definition: Any) -> list[Any]:
+    # what an older Strawberry does not know is part of the chain there
+    return [each for each in definition.extensions if getattr(each, "has_resolver", True)]
+
+
+def _awaited_as_well(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Strawberry awaits an asynchronous permission, and not what the synchronous resolver gives."""
+
+    @functools.wraps(resolve)
+    async def resolved(source: Any, info: Any, /, **kwargs: Any) -> Any:
+        result = await resolve(source, info, **kwargs)
+        return await result if isinstance(result, Job) else result
+
+    return resolved
 
 
 def _sync_permissions(definition: Any) -> Iterator[Any]:
@@ -163,16 +208,22 @@ def _sync_permissions(definition: Any) -> Iterator[Any]:
 
 
 def _plan(
-    owner: GraphQLObjectType, name: str, field: Any, definition: Any, *, has_effects: bool
+    owner: GraphQLObjectType,
+    name: str,
+    field: Any,
+    definition: Any,
+    effects: set[GraphQLObjectType],
 ) -> Plan | None:
     """Return how the resolver may be run again; None: never."""
     resolver = definition.base_resolver
     mark = mark_of(resolver.wrapped_func) if resolver is not None else None
-    if mark == NEVER or (has_effects and mark != SAFE):
+    if mark == NEVER or (owner in effects and mark != SAFE):
         return None
     resolve = _on_copies(field.resolve) if name == "_entities" else field.resolve
     name = f"{owner.name}.{name}"
-    return Plan(name, resolve, is_list=_is_list(field.type), places=FieldPlaces)
+    is_list = _is_list(field.type)
+    is_object = not is_list and is_composite_type(get_named_type(field.type))
+    return Plan(name, resolve, is_list=is_list, is_object=is_object, places=FieldPlaces)
 
 
 def _on_copies(resolve: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
+
+from async_guard.retry.context import take_over
 
 CLOSING_TIMEOUT_S = 10.0
 """So long code that is being closed, and so cannot wait in the loop, waits for its statement."""
@@ -35,7 +39,7 @@ class Call:
         self.begins = False
         """It begins a transaction."""
         self._lock = threading.Lock()
-        self._waiter: Callable[[], None] | None = None
+        self._waiter: Callable[[], object] | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -66,38 +70,78 @@ class Call:
         if waiter is not None:
             waiter()
 
-    async def carry_out(self) -> None:
+    async def carry_out(self, thread: Executor | None = None) -> None:
         """
         Wait until it is done.
+
+        Args:
+            thread: where ``sync_to_async`` would do it, if that is known, see ``known_thread``.
 
         Raises:
             CancelledError: when the task is cancelled, but not before a statement that runs has
                 ended: what happened to it must be known, or a transaction is left open.
         """
         try:
-            await in_worker(self)
+            await (in_worker(self) if thread is None else self._handed_to(thread))
         except asyncio.CancelledError:
             await self._settled()
             raise
+
+    async def _handed_to(self, thread: Executor) -> None:
+        """
+        Wait until *thread* has carried it out.
+
+        ``sync_to_async`` would do the same in twice the time: what its future and its shield are
+        for, ``Call`` and ``_settled`` see to.
+        """
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        ended = loop.create_future()
+        tasks: list[asyncio.Task[Any]] = []
+        self._waiter = functools.partial(loop.call_soon_threadsafe, _end, ended)
+        thread.submit(context.run, self._run_for, loop, context, tasks)
+        try:
+            await ended
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        finally:
+            take_over(context)
+
+    def _run_for(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        tasks: list[asyncio.Task[Any]],
+    ) -> None:
+        """
+        Carry it out so that ``async_to_sync`` in it finds its way back to *loop*.
+
+        Args:
+            tasks: what is started there is added, while it runs.
+        """
+        here = SyncToAsync.threadlocal
+        here.main_event_loop, here.main_event_loop_pid = loop, os.getpid()
+        here.task_context = tasks
+        self._run_in(context)
+
+    def _run_in(self, context: contextvars.Context) -> None:
+        """Carry it out in *context*, which is another thread's."""
+        take_over(context)
+        self.run()
 
     async def _settled(self) -> None:
         """Wait until it is done, or make sure that it never begins."""
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
-        def end() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(end)
-
         with self._lock:
             if self.state == self.WAITING:
                 self.state = self.GIVEN_UP
             if self.state != self.RUNNING:
                 return
-            self._waiter = wake
+            self._waiter = functools.partial(loop.call_soon_threadsafe, _end, ended)
         while not ended.done():
             try:
                 await asyncio.shield(ended)
@@ -126,13 +170,18 @@ class Call:
             return False
         context = contextvars.copy_context()
         try:
-            executor.submit(context.run, self.run).result(CLOSING_TIMEOUT_S)
+            executor.submit(context.run, self._run_in, context).result(CLOSING_TIMEOUT_S)
         except (RuntimeError, TimeoutError):  # it was shut down, or waits for this thread
             with self._lock:
                 if self.state == self.WAITING:
                     self.state = self.GIVEN_UP
             return self.state in (self.RUNNING, self.DONE)
         return True
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _run(call: Call) -> None:
@@ -149,6 +198,16 @@ def has_worker_of_its_own() -> bool:
         or SyncToAsync.thread_sensitive_context.get(None)
         or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
     )
+
+
+def known_thread() -> Executor | None:
+    """Return the thread of the request, where there is one already and asgiref would take it."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is None or getattr(context, "_exited", False):
+        return None
+    if getattr(AsyncToSync.executors, "current", None):
+        return None
+    return SyncToAsync.context_to_thread_executor.get(context)
 
 
 def _executor() -> Executor | None:

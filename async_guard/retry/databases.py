@@ -24,7 +24,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler
-from django.db.transaction import Atomic
+from django.db.transaction import Atomic, TransactionManagementError
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 from django.utils.asyncio import async_unsafe
 
@@ -109,6 +109,8 @@ class Databases:
                 self._wrap(type(known))
                 if not drive.flow.is_over:
                     drive.flow.connections[key] = known
+                else:
+                    _end_lost(drive, known)
             return known
 
         return __getitem__
@@ -192,8 +194,9 @@ class Databases:
                 atomic.__exit__(*sys.exc_info())
             raise
         entered = call.outcome()
-        drive.held = [*(drive.held or ()), (atomic, connection)]
-        drive.flow.hold(connection)
+        block = flow.Block(atomic, connection)
+        drive.held = [*(drive.held or ()), block]
+        drive.flow.hold(block)
         return entered
 
     def _carry_out(self, drive: Driven, call: Call, connection: Any) -> None:
@@ -221,6 +224,9 @@ def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
         if drive is None:
             return original(atomic, *error)
         try:
+            if drive.flow.is_over:
+                with nullcontext() if error[0] is None else suppress(TransactionManagementError):
+                    _ = connections[atomic.using or DEFAULT_DB_ALIAS]  # see _end_lost()
             return _exit_in_worker(original, atomic, error)
         finally:
             _let_go(drive, atomic)
@@ -242,13 +248,27 @@ def _exit_in_worker(original: Callable[..., Any], atomic: Any, error: tuple[Any,
     return call.outcome()
 
 
+def _end_lost(drive: Driven, connection: Any) -> None:
+    """
+    Roll back the block of a task that has outlived its request: *connection* is not in it.
+
+    Raises:
+        TransactionManagementError: where there is one, or else what follows would be committed.
+    """
+    lost = drive.lost(connection)
+    if lost is not None:
+        lost.inc_thread_sharing()  # its own thread has ended
+        hop(lost.close)
+        raise TransactionManagementError(
+            "The request is over, and with its thread this transaction has ended."
+        )
+
+
 def _let_go(drive: Driven, atomic: Any) -> None:
     """The block is over; it may have been entered by another task."""
-    for each in drive.held or ():
-        if each[0] is atomic:
-            drive.held = [other for other in drive.held or () if other is not each]
-            drive.flow.release(each[1])
-            break
+    drive.flow.release(atomic)
+    mine = next((each for each in drive.held or () if each.atomic is atomic), None)
+    drive.held = [each for each in drive.held or () if each is not mine]
     if not drive.held:
         drive.flow.end_turn(drive)
 

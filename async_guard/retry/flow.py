@@ -9,7 +9,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
@@ -25,6 +25,13 @@ class Worker:
     """
 
     _exited = False
+
+
+class Block(NamedTuple):
+    """One time that an ``atomic`` was entered: a decorator's is entered again and again."""
+
+    atomic: Any
+    connection: Any
 
 
 class Flow:
@@ -48,8 +55,7 @@ class Flow:
         self.connections: dict[Any, Any] = {}
         """The ``DatabaseWrapper`` s of the worker, by worker and alias."""
         self.worker: Worker | None = None
-        self.held: list[Any] = []
-        """Those that it is in a transaction on, once for each block."""
+        self.held: list[Block] = []
         self.turn: tuple[Any, Any] | None = None
         """The task in the middle of a transaction, and below which ``async_to_sync`` it runs."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -59,9 +65,9 @@ class Flow:
         """The tasks that use the worker all the same."""
 
     async def close(self, *, may_await: bool = True) -> None:
-        """Close what was opened in a thread of the flow's own."""
+        """Close what was opened in a thread of the flow's own, unless a block is not over there."""
         try:
-            if self.worker in _threads():
+            if self.worker in _threads() and not self.held:
                 call = Call(connections.close_all)
                 if may_await:
                     await call.carry_out()
@@ -70,7 +76,8 @@ class Flow:
         finally:
             self.is_over = True
             self.connections.clear()  # another thread may not use them
-            self._end_thread()
+            if not self.held:  # else the task that ends the block comes by, see outlived_by()
+                self._end_thread()
 
     def _end_thread(self) -> None:
         if self.worker in _threads():
@@ -84,18 +91,26 @@ class Flow:
 
     def _late_ended(self, task: Any) -> None:
         self._late.discard(task)
-        if not self._late and self.worker in _threads():
+        self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
+        if self.is_over and not (self._late or self.held) and self.worker in _threads():
             _threads()[self.worker].submit(connections.close_all)
             self._end_thread()
 
-    def hold(self, connection: Any) -> None:
-        self.held.append(connection)
-        holders[connection] = self
+    def hold(self, block: Block) -> None:
+        self.held.append(block)
+        holders[block.connection] = self
 
-    def release(self, connection: Any) -> None:
-        self.held.remove(connection)
-        if connection not in self.held:
-            holders.pop(connection, None)
+    def release(self, atomic: Any) -> None:
+        """It is over: maybe in another task, or step of a stream, than it began in."""
+        for block in reversed(self.held):
+            if block.atomic is atomic:
+                self.held.remove(block)
+                if all(other.connection is not block.connection for other in self.held):
+                    holders.pop(block.connection, None)
+                self._end_if_unused()  # where the retry was turned off, nobody is told of the task
+                return
 
     # A block that awaits nothing is a transaction of its own, as it would be in a plain thread:
     # while its code waits for the worker, the flow's other tasks must not run statements in it.
@@ -177,6 +192,7 @@ class entered:
         if outer is not None:
             return outer
         on_enter()
+        self._on_exit = on_exit  # that of now: the retry may be turned off meanwhile
         self._mine = mine = self._given or new_flow()
         self._token, self._own = current.set(mine), _with_own_worker(mine)
         return mine
@@ -190,7 +206,7 @@ class entered:
                 await mine.close(may_await=kind is not GeneratorExit)
         finally:
             _reset(current, self._token)
-            on_exit()
+            self._on_exit()
             if self._own is not None:
                 _reset(SyncToAsync.thread_sensitive_context, self._own)
 

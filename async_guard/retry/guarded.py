@@ -38,9 +38,16 @@ def guarded(function: Any = None) -> Any:
     """
     if function is None:
         return guard.guarded()
-    if inspect.isasyncgenfunction(function):
+    if _is(inspect.isasyncgenfunction, function):
         return _guarded_generator(function)
-    return _guarded_async(function) if iscoroutinefunction(function) else _guarded_sync(function)
+    if _is(iscoroutinefunction, function):
+        return _guarded_async(function)
+    return _guarded_sync(function)
+
+
+def _is(asked: Callable[[Any], bool], function: Any) -> bool:
+    """Ask of a function, or of what an object does when it is called."""
+    return asked(function) or asked(type(function).__call__)
 
 
 def _guarded_async(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from async_guard.retry.batching import load_together
 from async_guard.retry.call import Call
+from async_guard.retry.context import take_over
 
 RERUN = "rerun"
 HOP_TIME_S = 0.1
@@ -76,8 +77,12 @@ class Job:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        result = yield from self.future.__await__()
-        restore(self.context)
+        try:
+            result = yield from self.future.__await__()
+        except Exception:
+            take_over(self.context)
+            raise
+        take_over(self.context)
         if hasattr(result, "__await__"):  # a synchronous function may give an awaitable
             result = yield from result.__await__()
         return result
@@ -93,21 +98,18 @@ class Job:
         if self.future.cancelled():
             return
         try:
-            self.result = self.context.run(*self.call)
+            self.result = self.in_context(*self.call)
         except BaseException as error:
             self.error = error
         self.is_done = True
 
+    def in_context(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call *function* in the context of the call, in whatever thread this is."""
+        return self.context.run(self._here, function, args)
 
-def restore(context: contextvars.Context) -> None:
-    """Set what the worker changed in its copy of the context, as ``sync_to_async`` does."""
-    for variable, value in context.items():
-        try:
-            if variable.get() is value:
-                continue
-        except LookupError:
-            pass
-        variable.set(value)
+    def _here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        take_over(self.context)
+        return function(*args)
 
 
 class Hop:
@@ -160,13 +162,13 @@ class Hops:
         self._most = most
         self._batching = batching
         self._waiting: dict[Any, list[Job]] = {}
-        self._length = 0
         self.on_end: Callable[[Hop], None] = lambda hop: None
         """Called in the loop when all jobs of a hop are settled."""
 
     def has_room(self) -> bool:
         """Tell whether one more may wait."""
-        return self._length < self._most
+        waiting = list(self._waiting.values())  # other threads have loops, too
+        return sum(map(len, waiting)) < self._most
 
     def submit(self, job: Job) -> Job:
         """Have *job* carried out with all that are submitted in this turn of the loop."""
@@ -177,7 +179,6 @@ class Hops:
             waiting = self._waiting[key] = []
             loop.call_soon(self._start, key)
         waiting.append(job)
-        self._length += 1
         return job
 
     def _start(self, key: Any) -> None:
@@ -192,20 +193,16 @@ class Hops:
             while waiting:
                 hop = Hop(waiting[: self._size], batching=self._batching)
                 del waiting[: self._size]
-                self._length -= len(hop.jobs)
                 call = Call(hop.run)
                 try:
                     await call.carry_out()
                 finally:
                     failed = call.error or (None if call.succeeded else asyncio.CancelledError())
-                    left = [] if failed else hop.jobs[hop.done :]
-                    waiting[:0] = left
-                    self._length += len(left)
+                    waiting[:0] = [] if failed else hop.jobs[hop.done :]
                     _end(hop, failed)
                     self.on_end(hop)
         finally:
             del self._waiting[key]
-            self._length -= len(waiting)
             for job in waiting:
                 job.future.cancel()
 

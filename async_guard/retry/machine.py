@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
@@ -44,6 +45,7 @@ class Machine:
             self._resume = resume
 
     def install(self) -> None:
+        watch.codes.add(Rerunner.attempt.__code__)
         if self._databases is not None:
             self._databases.install()
             self._strawberry = _patched_strawberry()
@@ -66,8 +68,12 @@ class Machine:
     @staticmethod
     def plan_of(function: Any) -> Plan:
         """Return how a function outside GraphQL may be run again."""
-        name = f"{function.__module__}.{function.__qualname__}"
-        return Plan(name, function)
+        named = function
+        while isinstance(named, functools.partial):
+            named = named.func
+        if not hasattr(named, "__qualname__"):  # an object that can be called
+            named = type(named)
+        return Plan(f"{named.__module__}.{named.__qualname__}", function)
 
     @staticmethod
     def is_retried(result: Any) -> bool:

@@ -10,6 +10,7 @@ import importlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -18,12 +19,19 @@ OFF, RERUN, RESUME = "off", "rerun", "resume"
 MODES = (OFF, RERUN, RESUME)
 
 
+@dataclass(slots=True, eq=False)
+class _Block:
+    before: str
+    """What was on where it was entered."""
+
+
 class Switch:
     """What is on. The attributes are read on every request, so they are plain."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._machine: Any = None
+        self._blocks: list[_Block] = []
         self.mode = OFF
         self.drive: Callable[[Any], Awaitable[Any]] | None = None
         """Awaits a coroutine so that its calls may wait; None unless ``resume``."""
@@ -51,6 +59,27 @@ class Switch:
                 machine.install()
                 self.drive, self.drive_stream = machine.drive, machine.drive_stream
             self.mode = mode
+
+    @contextmanager
+    def turned(self, mode: str) -> Iterator[None]:
+        """Turn to *mode* until the block ends. Blocks of several tasks may end in any order."""
+        with self._lock:
+            block = _Block(self.mode)
+            self.set(mode)
+            self._blocks.append(block)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leave(block)
+
+    def _leave(self, block: _Block) -> None:
+        place = self._blocks.index(block)
+        del self._blocks[place]
+        if place == len(self._blocks):
+            self.set(block.before)
+        else:  # the next one that was entered is to give back what this one had found
+            self._blocks[place].before = block.before
 
     @property
     def machine(self) -> Any:
@@ -96,10 +125,5 @@ def retrying(mode: str) -> Iterator[None]:
     """
     from async_guard.guard import guard
 
-    with guard.guarded():
-        before = switch.mode
-        switch.set(mode)
-        try:
-            yield
-        finally:
-            switch.set(before)
+    with guard.guarded(), switch.turned(mode):
+        yield

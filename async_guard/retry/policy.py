@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import FrameType, FunctionType
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
@@ -12,12 +13,12 @@ from django.db import InterfaceError, OperationalError
 from async_guard.origin import read_origin
 from async_guard.problem import Problem
 from async_guard.retry.breaker import Breakers
-from async_guard.settings import Settings
+from async_guard.retry.watch import watch
+from async_guard.settings import Settings, get_settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SAFE, NEVER = "safe", "never"
 _MARK = "__async_guard_retry__"
-_never: dict[int, CodeType] = {}
 
 
 def retry_safe(function: Function) -> Function:
@@ -27,9 +28,11 @@ def retry_safe(function: Function) -> Function:
 
 def no_retry(function: Function) -> Function:
     """Mark a function in which nothing is retried: what Django refuses stays refused."""
-    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
-    if code is not None:
-        _never[id(code)] = code
+    for each in (function, inspect.unwrap(function)):
+        if isinstance(each, FunctionType) and id(each.__code__) not in watch.never:
+            # of its own: all that one decorator, or as_view(), has made share theirs
+            code = each.__code__ = each.__code__.replace()
+            watch.never[id(code)] = code
     return _marked(function, NEVER)
 
 
@@ -57,8 +60,6 @@ class Policy:
     """Settings, marks and breakers, asked in this order."""
 
     def __init__(self, settings: Settings) -> None:
-        self._allow = settings.RETRY_ALLOW
-        self._deny = settings.RETRY_DENY
         self.breakers = Breakers(settings)
 
     def permits(self, problem: Problem, frame: FrameType | None, field: str | None = None) -> bool:
@@ -69,19 +70,18 @@ class Policy:
             frame: where it is made; None where marks were looked at already.
             field: ``Type.field``, where the caller knows it.
         """
-        if _never and frame is not None and _is_marked(frame):
+        if watch.excludes(frame):
             return False
-        return not (self._allow or self._deny) or self._names_allow(problem, frame, field)
+        settings = get_settings()  # as they are now
+        allow, deny = settings.RETRY_ALLOW, settings.RETRY_DENY
+        if not (allow or deny):
+            return True
+        names = {*problem.names(), field or _field_of(frame)}
+        return not _matches(names, deny) and (not allow or _matches(names, allow))
 
     def admits(self, problem: Problem) -> bool:
         """Tell whether the breaker lets a retry through."""
         return self.breakers.admit(problem.fingerprint)
-
-    def _names_allow(self, problem: Problem, frame: FrameType | None, field: str | None) -> bool:
-        names = {*problem.names(), field or _field_of(frame)}
-        if _matches(names, self._deny):
-            return False
-        return not self._allow or _matches(names, self._allow)
 
     def ended(self, problem: Problem, took_s: float, *, failed: bool) -> None:
         """Tell the breaker how it went."""
@@ -94,11 +94,3 @@ def _field_of(frame: FrameType | None) -> str | None:
 
 def _matches(names: set[str | None], patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, each) for name in names if name for each in patterns)
-
-
-def _is_marked(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if id(frame.f_code) in _never:
-            return True
-        frame = frame.f_back
-    return False

@@ -78,7 +78,8 @@ class Reporter:
     def __init__(self, policy: Policy, rerunner: Rerunner, most: int) -> None:
         self._policy = policy
         self._rerunner = rerunner
-        self._waiting = 0
+        self._waiting: dict[int, Notice] = {}
+        """What is being carried out, by identity: no number, because loops run in many threads."""
         self._without_plan: weakref.WeakSet[Problem] = weakref.WeakSet()
         self._most = most
 
@@ -111,7 +112,7 @@ class Reporter:
         if not flow.may_use(connection):
             self.tell(guard.problem_of(TRANSACTION_ACROSS_AWAIT, frame), frame, RETRY_REFUSED)
             return REFUSED
-        if self._waiting >= self._most or not self._policy.admits(problem):
+        if len(self._waiting) >= self._most or not self._policy.admits(problem):
             self.tell(problem, frame, RETRY_REFUSED)
             return REFUSED
         is_full, hit = guard.describe(problem, frame)
@@ -120,8 +121,9 @@ class Reporter:
         operation = origin.current.get()
         is_told = is_full or guard.wants(operation)
         context = contextvars.copy_context() if is_told else None
-        self._waiting += 1
-        return Notice(self, problem, hit, is_full, context, operation, time.perf_counter())
+        notice = Notice(self, problem, hit, is_full, context, operation, time.perf_counter())
+        self._waiting[id(notice)] = notice
+        return notice
 
     def _learn(self, problem: Problem, hit: Hit, frame: FrameType) -> None:
         """Send the field's next calls to the worker at once, where they share hops and queries."""
@@ -134,7 +136,7 @@ class Reporter:
 
     def ended(self, notice: Notice, call: Call) -> None:
         """Tell of an access that was carried out, or failed where the database did."""
-        self._waiting -= 1
+        self._waiting.pop(id(notice), None)
         took = time.perf_counter() - notice.since
         failed = is_failure(call.error)
         if call.state == Call.DONE:  # not given up
@@ -168,7 +170,7 @@ class Reporter:
 
     def awaited(self, drive: Any) -> None:
         """Tell, once for each block, that a coroutine waits while it is in a transaction."""
-        atomic, _ = drive.held[-1]
+        atomic = drive.held[-1].atomic
         if drive.told is atomic or not guard.installed or is_deaf():
             return
         drive.told = atomic

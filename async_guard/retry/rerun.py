@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -18,6 +18,7 @@ from typing import Any
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
+from django.utils.functional import LazyObject
 
 from async_guard.guard import guard
 from async_guard.hit import Hit
@@ -52,7 +53,7 @@ class Places:
 class Plan:
     """One function that may be run again, such as a field's resolver."""
 
-    __slots__ = ("is_list", "name", "needs_loop", "places", "resolve", "route")
+    __slots__ = ("is_list", "is_object", "name", "needs_loop", "places", "resolve", "route")
 
     def __init__(
         self,
@@ -60,11 +61,14 @@ class Plan:
         resolve: Callable[..., Any],
         *,
         is_list: bool = False,
+        is_object: bool = False,
         places: type[Places] = Places,
     ) -> None:
         self.name = name
         """``Type.field``, or what the function is called."""
         self.resolve = resolve
+        self.is_object = is_object
+        """It may return a ``LazyObject``, such as ``request.user``, that is asked for its class."""
         self.is_list = is_list
         """What it returns is iterated later, so it is evaluated in the worker."""
         self.places = places
@@ -101,7 +105,6 @@ class Rerunner:
     def __init__(self, policy: Policy, settings: Settings) -> None:
         self._policy = policy
         self._lasts_s = settings.RETRY_ROUTE_S
-        watch.codes.add(self.attempt.__func__.__code__)  # type: ignore[attr-defined]
         known.most = settings.MAX_FINGERPRINTS
         self._hops = Hops(
             size=settings.RETRY_HOP_SIZE,
@@ -111,7 +114,7 @@ class Rerunner:
         self._hops.on_end = self._tell_routed
         self.ahead = Ahead(policy, self._hops, self._is_open) if settings.RETRY_BATCHING else None
 
-    def attempt_call(self, plan: Plan, *args: Any, **kwargs: Any) -> Any:
+    def attempt_call(self, plan: Plan, /, *args: Any, **kwargs: Any) -> Any:
         """Run *plan* with these arguments, see ``attempt``."""
         return self.attempt(plan, args, kwargs)
 
@@ -125,7 +128,7 @@ class Rerunner:
         before = watch.count
         try:
             result = plan.resolve(*args, **kwargs)
-            if plan.is_list and type(result) is not list:
+            if _is_lazy(plan, result):
                 result = evaluated(result)
         except Exception as error:
             if watch.count == before:
@@ -171,12 +174,13 @@ class Rerunner:
         permitted = (
             bool(hits)
             and not all(each.verdict == HANDLED for each in hits)
+            and not any(each.is_excluded for each in hits)
             and all(self._policy.permits(each.problem, None, plan.name) for each in hits)
         )
         wanted = (
             permitted
             and self._hops.has_room()
-            and all(self._policy.admits(each.problem) for each in hits)
+            and all(self._policy.admits(each) for each in _problems(hits))
         )
         if not wanted:
             for each in hits:
@@ -199,7 +203,11 @@ class Rerunner:
         if route.is_over():
             known.forget(route)
             return False
-        return self._policy.admits(route.problem) and self._hops.has_room()
+        return (
+            self._policy.permits(route.problem, None, route.name)
+            and self._hops.has_room()
+            and self._policy.admits(route.problem)
+        )
 
     def learn(self, plan: Plan, problem: Problem, hit: Hit, cause: str | None) -> None:
         """Send the plan's next calls to the worker at once."""
@@ -218,7 +226,7 @@ class Rerunner:
         error, attempt = job.error, job.first
         failed = _failed(error)
         if failed and attempt is None:
-            attempt = self._first_run(*job.call[1:])
+            attempt = job.in_context(self._first_run, *job.call[1:])
         if attempt is not None and attempt.hits:
             self._tell(attempt, job, hop, failed=failed)
         else:
@@ -261,8 +269,9 @@ class Rerunner:
 
     def _tell(self, attempt: Attempt, job: Job, hop: Hop, *, failed: bool) -> None:
         took = time.perf_counter() - job.since
+        for problem in _problems(attempt.hits):
+            self._policy.ended(problem, took, failed=failed)
         for each in attempt.hits:
-            self._policy.ended(each.problem, took, failed=failed)
             guard.release(each, RETRY_FAILED if failed else RETRIED, hop.how(job, took))
 
     def _tell_routed(self, hop: Hop) -> None:
@@ -284,6 +293,11 @@ class Rerunner:
                     task=group[0].task,
                     find_field=partial(plan.places.field, args, kwargs),
                 )
+
+
+def _problems(hits: Iterable[PendingHit]) -> Iterable[Problem]:
+    """Return what they are hits of, once for each fingerprint: together they are one retry."""
+    return {each.problem.fingerprint: each.problem for each in hits}.values()
 
 
 def _keep(job: Job, hop: Hop, *, failed: bool) -> None:
@@ -334,14 +348,26 @@ def _answer_as_before(future: Any, attempt: Attempt, error: BaseException | None
 def run_again(plan: Plan, args: Any, kwargs: Any) -> Any:
     """Carry out the call in the worker, with all that it would do later."""
     result = plan.resolve(*args, **kwargs)
-    return evaluated(result) if plan.is_list else result
+    return evaluated(result) if _is_lazy(plan, result) else result
+
+
+def _is_lazy(plan: Plan, result: Any) -> bool:
+    """Tell whether it is still to be fetched; rows, as an object of their own, stay as they are."""
+    if plan.is_list:
+        return type(result) is not list
+    return plan.is_object and isinstance(result, LazyObject)
 
 
 def evaluated(result: Any) -> Any:
-    """Fetch the rows that *result* would fetch while it is iterated."""
+    """Fetch what *result* would fetch when it is iterated, or asked what it is."""
+    if isinstance(result, LazyObject):
+        _ = result.__class__
+        return result
     if isinstance(result, BaseManager):
         result = result.all()
     if isinstance(result, QuerySet):
         result._fetch_all()
         return result
-    return list(result) if isinstance(result, Iterator) else result
+    if isinstance(result, str | list | tuple):
+        return result
+    return list(result) if isinstance(result, Iterator | Sequence) else result  # a paginator's page

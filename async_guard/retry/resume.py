@@ -13,6 +13,7 @@ A greenlet shares the ``Context`` of its parent, so that contextvars are the tas
 from __future__ import annotations
 
 import threading
+from asyncio import AbstractEventLoop, current_task, get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,8 +26,8 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         'ASYNC_GUARD["AUTO_RETRY"] = "resume" needs greenlet: pip install "async-guard[resume]"'
     ) from error
 
-from async_guard.retry.call import Call
-from async_guard.retry.flow import Flow, entered, new_flow
+from async_guard.retry.call import Call, known_thread
+from async_guard.retry.flow import Block, Flow, entered, new_flow
 
 
 class Step(greenlet):
@@ -100,7 +101,7 @@ class Driven(Coroutine[Any, Any, Any]):
 
     def __init__(self, coro: Any, flow: Flow) -> None:
         self.flow = flow
-        self.held: list[Any] | None = None
+        self.held: list[Block] | None = None
         """The transactions that it is in."""
         self.told: Any = None
         """The one whose wait was told."""
@@ -150,6 +151,12 @@ class Driven(Coroutine[Any, Any, Any]):
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
 
+    def lost(self, connection: Any) -> Any:
+        """Return the connection that it is in a transaction on, if *connection* has replaced it."""
+        blocks = self.held or ()
+        held = [each.connection for each in blocks if each.connection.alias == connection.alias]
+        return held[0] if held and connection not in held else None
+
     @contextmanager
     def refused(self) -> Iterator[None]:
         """Until the block ends calls are made where they stand, so that Django refuses them."""
@@ -190,11 +197,13 @@ class Driven(Coroutine[Any, Any, Any]):
 
     def _carried_out(self, call: Call) -> Coroutine[Any, Any, None]:
         """Return what waits for *call*, and before that for the transaction of another task."""
+        if self.flow.is_over:
+            self.flow.outlived_by(current_task())
         if self.flow.turn is not None and not self.flow.is_turn_of(self):
             return self._in_turn(call)
         if call.begins:
             self.flow.begin_turn(self)
-        return call.carry_out()
+        return call.carry_out(known_thread())
 
     async def _in_turn(self, call: Call) -> None:
         try:
@@ -214,6 +223,8 @@ class Driven(Coroutine[Any, Any, Any]):
         result, error = outcome
         outcome.clear()
         if error is not None:
+            if self.held:
+                self._ended_in_block()
             try:
                 raise error
             finally:
@@ -221,6 +232,13 @@ class Driven(Coroutine[Any, Any, Any]):
         if self.held:
             self.flow.awaited(self)
         return result
+
+    def _ended_in_block(self) -> None:
+        """The coroutine is at its end: nobody will end the blocks that it entered by hand."""
+        if self.flow.worker is not None:  # its connections are closed with it, and roll back
+            for block in self.held or ():
+                self.flow.release(block.atomic)
+            self.held = None
 
     def _wait_on(self, resume: Callable[[Any], Any], value: Any) -> Any:
         step = self._step
@@ -307,12 +325,27 @@ async def driven(coro: Coroutine[Any, Any, Any]) -> Any:
         return await Driven(coro, flow)
 
 
+class _DrivenStep(Driven):
+    """What a generator does for one of its rows: a block may go on in the next one's."""
+
+    __slots__ = ()
+
+    def _ended_in_block(self) -> None: ...
+
+
 class DrivenGenerator(AsyncGenerator[Any, Any]):
     """An asynchronous generator whose synchronous calls may wait: a subscription, a stream."""
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator
         self._flow = new_flow()
+        self._loop: AbstractEventLoop | None = None
+        """Set while it is neither new nor at its end."""
+
+    def __del__(self) -> None:
+        """Close what nobody reads on, as the loop would: that could not end a block of it."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.create_task, self.aclose())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
@@ -337,14 +370,16 @@ class DrivenGenerator(AsyncGenerator[Any, Any]):
     async def _driven(self, awaitable: Awaitable[Any], *, is_last: bool = False) -> Any:
         if is_resumable():
             return await awaitable
+        self._loop = get_running_loop()
         async with entered(self._flow) as flow:
             try:
-                return await Driven(_awaited(awaitable), flow)
-            except StopAsyncIteration:
+                return await _DrivenStep(_awaited(awaitable), flow)
+            except BaseException:  # also any other than StopAsyncIteration ends a generator
                 is_last = True
                 raise
             finally:
                 if is_last:
+                    self._loop = None
                     await self._flow.close()
 
 

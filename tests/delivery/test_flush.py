@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import json
-import sys
 import threading
 import time
 import weakref
@@ -105,15 +104,6 @@ def generated(folder, number):
     scope = {"__name__": f"generated_{number}"}
     exec(compile(SOURCE.format(number), str(folder / f"generated_{number}.py"), "exec"), scope)
     return scope[f"swallow_{number}"]
-
-
-@pytest.fixture
-def hectic():
-    """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("hectic")

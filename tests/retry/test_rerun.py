@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections import Counter
+from zoneinfo import ZoneInfo
 
 import pytest
 import strawberry
@@ -11,18 +13,31 @@ import structlog
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.exceptions import SynchronousOnlyOperation
+from django.core.paginator import Paginator
 from django.db import OperationalError, connection, connections
 from django.test import override_settings
+from django.utils import timezone, translation
+from django.utils.functional import SimpleLazyObject
 from strawberry.dataloader import DataLoader
 from strawberry.extensions import FieldExtension
 from strawberry.permission import BasePermission
 
 from async_guard import guarded, no_retry, retry_safe, retrying, routes
 from async_guard.integrations.strawberry import AsyncGuardExtension
+from async_guard.retry.modes import switch
+from async_guard.retry.watch import watch
 from async_guard.testing import capture_hits
 from tests.testapp.models import Director, Film, Membership, Review, Studio
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+
+def title_or_none():
+    try:
+        return Film.objects.get().title
+    except Exception:
+        return None
+
 
 BODIES = Counter()
 variable = contextvars.ContextVar("variable", default=None)
@@ -45,6 +60,21 @@ class DeniedOnError(BasePermission):
             return False
 
 
+class AllowedLater(BasePermission):
+    message = "Denied."
+
+    async def has_permission(self, source, info, **kwargs):
+        await asyncio.sleep(0)
+        return info.context is None or not info.context.get("denied")
+
+
+class OnlyPlan(BasePermission):
+    message = "Denied."
+
+    def has_permission(self, source, info, plan):
+        return Film.objects.filter(title=plan).exists()
+
+
 class Shout(FieldExtension):
     def resolve(self, next_, source, info, **kwargs):
         return f"{next_(source, info, **kwargs)}!"
@@ -64,6 +94,11 @@ class DirectorType:
 @strawberry.type
 class ReviewType:
     text: str
+
+
+@strawberry.type
+class PageType:
+    number: int
 
 
 async def later(value):
@@ -116,6 +151,15 @@ class FilmType:
     async def async_secret(self) -> str:
         return "secret"
 
+    @strawberry.field(permission_classes=[AllowedLater, Allowed])
+    def permitted_later(self) -> str:
+        BODIES["permitted_later"] += 1
+        return self.director.name
+
+    @strawberry.field(permission_classes=[AllowedLater])
+    def listed_later(self) -> list[ReviewType]:
+        return Review.objects.filter(film_id=self.pk).order_by("pk")
+
     @strawberry.field(extensions=[Shout()])
     def loud(self) -> str:
         return self.director.name
@@ -133,8 +177,21 @@ class FilmType:
         return Film.reviews.rel.related_model.objects
 
     @strawberry.field
+    def counted_page(self) -> PageType:
+        return Paginator(Review.objects.filter(film_id=self.pk).order_by("pk"), 5).get_page(1)
+
+    @strawberry.field
+    def review_page(self) -> list[ReviewType]:
+        return Paginator(Review.objects.filter(film_id=self.pk).order_by("pk"), 5).get_page(1)
+
+    @strawberry.field
     def in_context(self) -> str:
         return f"{variable.get()} {self.director.name}"
+
+    @strawberry.field
+    def in_language(self) -> str:
+        name, language = self.director.name, translation.get_language()
+        return f"{name} {language} {timezone.get_current_timezone_name()}"
 
     @strawberry.field
     @no_retry
@@ -161,6 +218,18 @@ class Query:
     @strawberry.field
     async def films(self) -> list[FilmType]:
         return [film async for film in Film.objects.order_by("pk")]
+
+    @strawberry.field
+    def by(self, source: str) -> list[FilmType]:
+        return Film.objects.filter(director__name=source)
+
+    @strawberry.field(permission_classes=[OnlyPlan])
+    async def planned(self, plan: str) -> str:
+        return plan
+
+    @strawberry.field
+    def lazy(self) -> FilmType:
+        return SimpleLazyObject(Film.objects.get)
 
     @strawberry.field
     async def joined(self) -> list[FilmType]:
@@ -246,10 +315,13 @@ def told(hits):
         ("secret", "secret"),
         ("hiddenSecret", "secret"),
         ("asyncSecret", "secret"),
+        ("permittedLater", "Tarkovsky"),
         ("loud", "Tarkovsky!"),
         ("reviews { text }", [{"text": "long"}]),
         ("reviewRows { text }", [{"text": "long"}]),
         ("managed { text }", [{"text": "long"}]),
+        ("reviewPage { text }", [{"text": "long"}]),
+        ("countedPage { number }", {"number": 1}),
     ],
 )
 async def test_healed(film, field, value, mode):
@@ -270,6 +342,31 @@ def _review(film):
     Review.objects.create(film=film, user=user, text="long")
 
 
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_names_of_arguments(film, mode):
+    """
+    An argument of a field may have any name.
+    """
+    data, errors, _ = await run(
+        '{ by(source: "Tarkovsky") { title } planned(plan: "Stalker") }', mode=mode
+    )
+
+    assert (data, errors) == ({"by": [{"title": "Stalker"}], "planned": "Stalker"}, [])
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_lazy_object(film, mode):
+    """
+    What is fetched when it is looked at, such as ``request.user``, is fetched in the worker.
+    """
+    with capture_hits() as hits, retrying(mode):
+        for _ in range(2):
+            result = await schema.execute("{ lazy { title } }")
+
+    assert (result.data, result.errors) == ({"lazy": {"title": "Stalker"}}, None)
+    assert told(hits) == [("retried", mode, 1), ("retried", "rerun", 1)]
+
+
 async def test_permission_denies(film):
     """
     A permission that the retry denies is the answer.
@@ -280,6 +377,19 @@ async def test_permission_denies(film):
         data, errors, hits = await run(f"{{ films {{ {field} }} }}")
         assert (data, errors) == (None, ["Denied."])
         assert {hit.outcome for hit in hits} == {"retried"}
+
+
+async def test_asynchronous_permission_denies(film):
+    """
+    A resolver that is run again beside an asynchronous permission is not when that denies it.
+    """
+    fields = "{ films { permittedLater listedLater { text } } }"
+    with retrying("rerun"):
+        await schema.execute(fields)
+        BODIES.clear()
+        result = await schema.execute(fields, context_value={"denied": True})
+
+    assert (result.data, result.errors[0].message, BODIES) == (None, "Denied.", {})
 
 
 async def test_exception_of_the_rerun(film):
@@ -520,6 +630,19 @@ async def test_denied(film, settings, mode):
     assert [hit.outcome for hit in hits] == ["raised"]
 
 
+async def test_denied_at_run_time(film):
+    """
+    What is denied from now on is refused from now on, also where a route was learned.
+    """
+    with retrying("rerun"):
+        await schema.execute("{ films { directorName } }")
+        with override_settings(ASYNC_GUARD={"RETRY_DENY": ["FilmType.*"]}):
+            denied = await schema.execute("{ films { directorName } }")
+        allowed = await schema.execute("{ films { directorName } }")
+
+    assert (denied.data, allowed.errors) == (None, None)
+
+
 async def test_allowed(film):
     """
     Where anything is allowed by name, that is retried.
@@ -538,6 +661,70 @@ async def test_no_retry(film, mode):
 
     assert data is None
     assert [hit.outcome for hit in hits] == ["raised"]
+
+
+@no_retry
+def director_of(film):
+    return film.director.name
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+
+    return inner
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_no_retry_below_another_function(film, mode):
+    """
+    A marked function that a retried one calls is left as it is, and so is what has called it.
+    """
+
+    @guarded
+    def name():
+        return director_of(film)
+
+    with capture_hits() as hits, retrying(mode), pytest.raises(SynchronousOnlyOperation):
+        await name()
+
+    assert [hit.outcome for hit in hits] == ["raised"]
+
+
+async def test_no_retry_at_every_call():
+    """
+    A mark that is set again with every request, as ``method_decorator`` does, is set once.
+    """
+    before = len(watch.never)
+    for _ in range(3):
+        no_retry(functools.wraps(director_of)(functools.partial(director_of)))
+
+    assert len(watch.never) == before
+
+
+@pytest.mark.parametrize("mode", ["rerun", "resume"])
+async def test_no_retry_of_a_decorated_function(film, mode):
+    """
+    The mark is that of one function, not of all that have a decorator in common with it.
+    """
+
+    @no_retry
+    @decorated
+    @decorated
+    def marked():
+        return film.director.name
+
+    @guarded
+    @decorated
+    @decorated
+    def free():
+        return film.director.name
+
+    with retrying(mode):
+        with pytest.raises(SynchronousOnlyOperation):
+            await guarded(lambda: marked())()
+        assert await free() == "Tarkovsky"
 
 
 async def test_full_queue(film):
@@ -611,6 +798,74 @@ async def test_breaker(film):
     ]
 
 
+async def test_breaker_counts_retries(film):
+    """
+    A retry counts once, however many hits were in it, and so does the one that is let through.
+    """
+    is_down = True
+
+    @guarded
+    def titles():
+        found = [title_or_none() for _ in range(3)]
+        if is_down and threading.current_thread() is not threading.main_thread():
+            raise OperationalError("the database is gone")
+        return found
+
+    settings = {"RETRY_MAX_FAILURES": 2, "RETRY_RESET_S": 0.05, "RETRY_ROUTE_S": 0}
+    with override_settings(ASYNC_GUARD=settings), capture_hits() as hits, retrying("rerun"):
+        for _ in range(3):
+            await titles()
+        is_down = False
+        await asyncio.sleep(0.1)
+        found = await titles()
+
+    outcomes = ["retry_failed", "retry_failed", "retry_refused", "retried"]
+    assert [hit.outcome for hit in hits] == [each for each in outcomes for _ in range(3)]
+    assert found == ["Stalker"] * 3
+
+
+async def test_failed_retry_in_its_own_context(film):
+    """
+    The first answer of a call that a route had sent to the worker is asked for in its own context.
+    """
+    is_down = False
+
+    @guarded
+    def who(source):
+        if is_down and threading.current_thread() is not threading.main_thread():
+            raise OperationalError("the database is gone")
+        return variable.get(), [each.title for each in source.films.all()] if not is_down else None
+
+    async def asked_by(user):
+        variable.set(user)
+        return (await who(film.director))[0]
+
+    film = await Film.objects.select_related("director").aget()
+    with retrying("rerun"):
+        await asked_by("nobody")
+        is_down = True
+        found = await asyncio.gather(asked_by("Kelvin"), asked_by("Snaut"))
+
+    assert found == ["Kelvin", "Snaut"]
+
+
+async def test_context_of_a_call_that_raises(film):
+    """
+    What a call has set in its context before it raises is set, as after ``sync_to_async``.
+    """
+
+    @guarded
+    def broken():
+        variable.set(film.director.name)
+        raise LookupError
+
+    variable.set(None)
+    with retrying("rerun"), pytest.raises(LookupError):
+        await broken()
+
+    assert variable.get() == "Tarkovsky"
+
+
 async def test_contexts(film):
     """
     The worker sees the context of the call.
@@ -620,6 +875,17 @@ async def test_contexts(film):
     data, _, _ = await run("{ films { inContext } }")
 
     assert data == {"films": [{"inContext": "mine Tarkovsky"}]}
+
+
+async def test_language_and_time_zone(film):
+    """
+    The language and the time zone are the request's in the worker, too.
+    """
+    with retrying("rerun"), timezone.override(ZoneInfo("Europe/Berlin")):
+        for _ in range(2):  # by a run in the loop, then by a route
+            with translation.override("de"):
+                result = await schema.execute("{ films { inLanguage } }")
+                assert result.data == {"films": [{"inLanguage": "Tarkovsky de Europe/Berlin"}]}
 
 
 async def test_routes_are_bounded_and_end(film):
@@ -658,6 +924,64 @@ async def test_sync_function(film):
             await name(1)
 
     assert told(hits) == [("retried", "rerun", 1), ("retried", "rerun", 1)]
+
+
+class Describe:
+    def __init__(self, film):
+        self.film = film
+
+    def __call__(self):
+        return self.film.director.name
+
+
+class DescribeLater(Describe):
+    async def __call__(self):
+        return self.film.director.name
+
+
+async def test_whatever_can_be_called(film):
+    """
+    A ``partial`` and an object with ``__call__`` are guarded as functions are.
+    """
+    with retrying("rerun"):
+        found = [
+            await guarded(functools.partial(getattr, film, "director"))(),
+            await guarded(Describe(await Film.objects.aget()))(),
+        ]
+    with retrying("resume"):
+        found.append(await guarded(DescribeLater(await Film.objects.aget()))())
+
+    assert [getattr(each, "name", each) for each in found] == ["Tarkovsky"] * 3
+
+
+async def test_from_one_mode_to_another(film):
+    """
+    A function is run again also where the mode was another one before, without a pause.
+    """
+
+    @guarded
+    def name():
+        return film.director.name
+
+    with retrying("resume"), retrying("rerun"):
+        assert await name() == "Tarkovsky"
+
+
+async def test_blocks_that_overlap():
+    """
+    Blocks of several tasks may end in any order: after the last one all is as it was.
+    """
+    resume, rerun = retrying("resume"), retrying("rerun")
+    modes = []
+
+    resume.__enter__()
+    rerun.__enter__()
+    for block in (resume, rerun):
+        modes.append(switch.mode)
+        block.__exit__(None, None, None)
+    modes.append(switch.mode)
+
+    assert modes == ["rerun", "rerun", "off"]
 
 
 async def test_fields_are_given_back(film):

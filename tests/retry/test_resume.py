@@ -13,15 +13,25 @@ import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import IntegrityError, connection, connections, transaction
+from django.db.transaction import TransactionManagementError
 
 import async_guard
 from async_guard import guarded
 from async_guard.retry import flow
 from async_guard.retry.resume import Driven, Step
 from async_guard.testing import capture_hits
+from tests.retry.threads import left_since, workers
 from tests.testapp.models import Director, Film, Genre, LogEntry
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
+
+
+def in_block_at_the_end():
+    """Tell whether this thread's connection is in a transaction, and close it."""
+    try:
+        return connection.in_atomic_block
+    finally:
+        connections.close_all()
 
 
 def names():
@@ -816,6 +826,86 @@ async def test_a_task_that_goes_on_takes_another_thread(film, resume, request_of
     assert found == [["Tarkovsky"]] * 3
 
 
+@pytest.mark.parametrize(
+    ("request_of", "outcome", "written"),
+    [
+        (nullcontext, None, ["first", "second"]),
+        (ThreadSensitiveContext, TransactionManagementError, []),
+    ],
+    ids=["own thread", "thread of a request"],
+)
+@pytest.mark.parametrize("writes_again", [True, False])
+async def test_a_block_outlives_its_guarded_call(
+    film, resume, request_of, outcome, written, writes_again
+):
+    """
+    A block that is not over when its guarded call is, is whole or gone, and says so.
+    """
+    entered, goes_on = asyncio.Event(), asyncio.Event()
+    left = []
+
+    async def later():
+        try:
+            with transaction.atomic():
+                LogEntry.objects.create(text="first")
+                entered.set()
+                await goes_on.wait()
+                if writes_again:
+                    LogEntry.objects.create(text="second")
+        finally:
+            left.append(await sync_to_async(in_block_at_the_end)())
+
+    @guarded
+    async def work():
+        task = asyncio.create_task(later())
+        await entered.wait()
+        return task
+
+    async with request_of():
+        task = await work()
+    goes_on.set()
+    (error,) = await asyncio.gather(task, return_exceptions=True)
+
+    found = [each.text async for each in LogEntry.objects.order_by("pk")]
+    assert (error and type(error), found) == (outcome, written[: 1 + writes_again])
+    assert left == [False]
+
+
+async def test_turned_off_meanwhile(film):
+    """
+    Guarded calls that are under way when the retry is turned off leave nothing behind, either.
+    """
+    goes_on = asyncio.Event()
+
+    async def later():
+        with transaction.atomic():
+            LogEntry.objects.create(text="whole")
+            entered.set()
+            await goes_on.wait()
+
+    @guarded
+    async def work():
+        task = asyncio.create_task(later())
+        await entered.wait()
+        return task
+
+    @guarded
+    async def waits():
+        names()
+        await goes_on.wait()
+
+    entered, before = asyncio.Event(), workers()
+    with async_guard.retrying("resume"):
+        other = asyncio.create_task(waits())
+        task = await work()
+    goes_on.set()
+    await asyncio.gather(task, other)
+    left = await left_since(before)
+
+    assert [each.text async for each in LogEntry.objects.all()] == ["whole"]
+    assert left == set()
+
+
 async def test_a_task_outlives_its_guarded_call(film, resume):
     """
     A task that goes on after its guarded call is carried out, and leaves nothing of either.
@@ -840,3 +930,21 @@ async def test_a_task_outlives_its_guarded_call(film, resume):
 
     assert (found, outlived()) == (["Tarkovsky"], None)
     assert not [each for each in gc.get_objects() if type(each) is Step and not each.dead]
+
+
+async def test_a_block_that_nobody_ends(film, resume):
+    """
+    A block that is entered by hand and never left is rolled back, and leaves no thread.
+    """
+
+    @guarded
+    async def work():
+        transaction.atomic().__enter__()
+        LogEntry.objects.create(text="lost")
+        return workers() - before
+
+    before = workers()
+    during = await work()
+
+    assert (len(during), await left_since(before)) == (1, set())
+    assert [each.text async for each in LogEntry.objects.all()] == []

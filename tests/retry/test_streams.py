@@ -4,15 +4,16 @@ import asyncio
 import time
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 import async_guard
 from async_guard import guarded
 from async_guard.retry import flow
 from async_guard.retry.resume import Driven
 from async_guard.testing import capture_hits
+from tests.retry.threads import left_since, workers
 from tests.testapp.models import Director
 from tests.zoo.case import asgi
 
@@ -66,6 +67,67 @@ async def test_stream_of_a_request(film, resume):
 
 def request_of(hit):
     return hit.http_method, hit.http_route, hit.view
+
+
+async def test_block_around_the_rows_of_a_stream(film, resume):
+    """
+    A block that a stream holds across its rows keeps nobody else from the connection afterwards.
+    """
+
+    @guarded
+    async def stream():
+        with transaction.atomic():
+            for name in Director.objects.values_list("name", flat=True):
+                yield name
+
+    @guarded
+    async def beside():
+        return Director.objects.count()
+
+    async with ThreadSensitiveContext():  # so both share a connection
+        rows = [row async for row in stream()]
+        found = await beside()
+        await sync_to_async(connections.close_all)()  # as Django does it
+
+    assert (rows, found) == (["Tarkovsky"], 1)
+
+
+async def test_stream_that_nobody_reads_on(film, resume):
+    """
+    A stream that is dropped in the middle of a block is closed as any, and its block rolled back.
+    """
+
+    @guarded
+    async def stream():
+        with transaction.atomic():
+            Director.objects.update(name="Tati")
+            yield
+
+    before = workers()
+    async for _ in stream():
+        break
+
+    assert await left_since(before) == set()
+    assert [each.name async for each in Director.objects.all()] == ["Tarkovsky"]
+
+
+async def test_stream_that_breaks(film, resume):
+    """
+    A stream that ends with an exception leaves no thread behind.
+    """
+
+    @guarded
+    async def stream():
+        yield names()
+        raise LookupError
+
+    before = workers()
+    broken = stream()
+    await anext(broken)
+    with pytest.raises(LookupError):
+        await anext(broken)
+
+    assert await left_since(before) == set()
 
 
 async def test_stream_inside_of_a_guarded_call(film, resume):
