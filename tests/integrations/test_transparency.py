@@ -317,8 +317,9 @@ def collected_at_the_end():
     """
     Coroutines that nobody awaits are collected here, and nowhere else.
 
-    Python imports what warns of them, which fails where it happens to collect inside a namedtuple's ``__new__``: that has no
-    ``__import__``. What pytest keeps of such a failure would hold them until another test.
+    Python imports what warns of them, which fails where it happens to collect inside a
+    namedtuple's ``__new__``: that has no ``__import__``. What pytest keeps of such a failure
+    would hold them until another test.
     """
     gc.disable()
     yield
