@@ -37,26 +37,38 @@ class Step(greenlet):
     To make a greenlet costs twenty times what a switch costs, so it serves again and again.
     """
 
-    drive: Driven | None
+    __slots__ = ("caller", "drive", "raised", "result")
+
     parent: greenlet
+
+    def __init__(self) -> None:
+        self.caller = self.parent
+        """The parent, which is slower to ask for."""
+        self.drive: Driven | None = None
+        self.result: Any = None
+        self.raised: BaseException | None = None
 
     def run(self, resume: Any, value: Any) -> None:
         """
         Carry out call after call.
 
-        ``switch`` returns, for each, the result and the exception, or a ``Call`` that the step
-        waits for in the middle of it.
+        ``switch`` returns, for each, ``None`` when *result* or *raised* is there, or a ``Call``
+        that the step waits for in the middle of it.
         """
         while True:
-            outcome: list[Any]
             try:
-                outcome = [resume(value), None]
+                self.result = resume(value)
             except GreenletExit:  # nobody will ever go on with it
                 raise
             except BaseException as error:
-                outcome = [None, error]
+                self.raised = error
             resume = value = None  # nothing is kept alive by a step that waits
-            resume, value = self.parent.switch(outcome)  # who takes it leaves it empty
+            resume, value = self.caller.switch(None)
+
+    def called_from(self, caller: greenlet) -> None:
+        """Have *caller* get what the step does next: an eager task begins in another's step."""
+        if self.caller is not caller:
+            self.parent = self.caller = caller
 
 
 class _NoSteps(list[Step]):
@@ -94,12 +106,29 @@ def flow_closed() -> None:
             steps.pop().throw(GreenletExit)
 
 
+def _of_the_coroutine(name: str) -> Any:
+    """Return a property with the value that the coroutine has."""
+    return property(lambda drive: getattr(drive._coro, name))
+
+
 class Driven(Coroutine[Any, Any, Any]):
     """A coroutine run in steps. It passes for the one that it runs: same name, code and frame."""
 
-    __slots__ = ("_coro", "_step", "_wait", "flow", "held", "is_closing", "is_refused", "told")
+    __slots__ = (
+        "__qualname__",
+        "_coro",
+        "_step",
+        "_wait",
+        "flow",
+        "held",
+        "is_closing",
+        "is_refused",
+        "told",
+    )
 
     def __init__(self, coro: Any, flow: Flow) -> None:
+        # not a property as the others: a class takes none of that name
+        self.__qualname__ = getattr(coro, "__qualname__", type(coro).__qualname__)
         self.flow = flow
         self.held: list[Block] | None = None
         """The transactions that it is in."""
@@ -113,8 +142,15 @@ class Driven(Coroutine[Any, Any, Any]):
         self._wait: Coroutine[Any, Any, None] | None = None
         """For the worker, on behalf of the step."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._coro, name)  # cr_code, cr_frame, __qualname__: for those who look
+    # For those who look. No ``__getattr__``: it would slow down every attribute, those of each
+    # step among them.
+    __name__ = _of_the_coroutine("__name__")
+    cr_await = _of_the_coroutine("cr_await")
+    cr_code = _of_the_coroutine("cr_code")
+    cr_frame = _of_the_coroutine("cr_frame")
+    cr_origin = _of_the_coroutine("cr_origin")
+    cr_running = _of_the_coroutine("cr_running")
+    cr_suspended = _of_the_coroutine("cr_suspended")
 
     def __await__(self) -> Any:
         return self
@@ -168,21 +204,21 @@ class Driven(Coroutine[Any, Any, Any]):
 
     def _begin(self, resume: Callable[[Any], Any], value: Any) -> Any:
         """Let a step run a function with its argument until it ends, or waits for the worker."""
-        idle, current = _idle.steps, getcurrent()
-        step = idle.pop() if idle else Step()
-        if step.parent is not current:
-            step.parent = current
+        steps, caller = _idle.steps, getcurrent()
+        step = steps.pop() if steps else Step()
+        if step.caller is not caller:
+            step.called_from(caller)
         step.drive = self
-        step.gr_context = current.gr_context
+        step.gr_context = caller.gr_context
         asked = step.switch(resume, value)
-        if type(asked) is Call:
+        if asked is not None:
             self._step = step
             return self._until_it_waits(step, asked)
-        return self._ended(step, asked)
+        return self._ended(step, steps)
 
-    def _until_it_waits(self, step: Step, asked: Any) -> Any:
+    def _until_it_waits(self, step: Step, asked: Call | None) -> Any:
         """Have the worker carry out what the step asks for, as long as that is done at once."""
-        while type(asked) is Call:
+        while asked is not None:
             self._wait = self._carried_out(asked)
             try:
                 return self._wait.send(None)
@@ -193,7 +229,7 @@ class Driven(Coroutine[Any, Any, Any]):
                 self._wait = None
                 asked = _gone_on(step).throw(error)
         self._step = None
-        return self._ended(step, asked)
+        return self._ended(step, _idle.steps)
 
     def _carried_out(self, call: Call) -> Coroutine[Any, Any, None]:
         """Return what waits for *call*, and before that for the transaction of another task."""
@@ -213,25 +249,23 @@ class Driven(Coroutine[Any, Any, Any]):
             raise
         await self._carried_out(call)
 
-    def _ended(self, step: Step, outcome: Any) -> Any:
+    def _ended(self, step: Step, steps: list[Step]) -> Any:
         """Return or raise what the step did, which is free for another coroutine now."""
         if self.flow.turn is not None:
             self.flow.end_turn(self)
-        step.gr_context = None
-        step.drive = None
-        _idle.steps.append(step)
-        result, error = outcome
-        outcome.clear()
-        if error is not None:
+        result, error = step.result, step.raised
+        step.result = step.raised = step.gr_context = step.drive = None
+        steps.append(step)
+        if error is None:
             if self.held:
-                self._ended_in_block()
-            try:
-                raise error
-            finally:
-                error = outcome = None  # its traceback leads here
+                self.flow.awaited(self)
+            return result
         if self.held:
-            self.flow.awaited(self)
-        return result
+            self._ended_in_block()
+        try:
+            raise error
+        finally:
+            error = None  # its traceback leads here
 
     def _ended_in_block(self) -> None:
         """The coroutine is at its end: nobody will end the blocks that it entered by hand."""
@@ -254,10 +288,8 @@ class Driven(Coroutine[Any, Any, Any]):
 
 
 def _gone_on(step: Step) -> Step:
-    """Return *step*, to be continued from here: an eager task begins in another task's step."""
-    current = getcurrent()
-    if step.parent is not current:
-        step.parent = current
+    """Return *step*, to be continued from here."""
+    step.called_from(getcurrent())
     return step
 
 
@@ -314,7 +346,7 @@ def wait_for(call: Call) -> None:
     if step.drive.is_closing:
         call.carry_out_blocking()
     else:
-        step.parent.switch(call)
+        step.caller.switch(call)
 
 
 async def driven(coro: Coroutine[Any, Any, Any]) -> Any:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Coroutine
 from contextlib import nullcontext
 
 import pytest
@@ -570,6 +571,48 @@ async def test_tasks_of_a_guarded_call(film, resume):
         return [*found, *(each.result() for each in tasks), await task]
 
     assert await work() == ["a", "b", "c", "d", "e"]
+
+
+class Foreign(Coroutine):
+    """A coroutine that is no function's, as those that Cython compiles."""
+
+    def __init__(self, coro):
+        self._coro = coro
+
+    def __await__(self):
+        return self._coro.__await__()
+
+    def send(self, value):
+        return self._coro.send(value)
+
+    def throw(self, *error):
+        return self._coro.throw(*error)
+
+
+async def test_looks_of_a_task(resume):
+    """
+    A task of a guarded call shows its own coroutine to those who look, whatever kind that is.
+    """
+    names = ["__name__", "__qualname__", "cr_code", "cr_origin", "cr_await", "cr_running"]
+
+    async def one():
+        await asyncio.sleep(0)
+        return 1
+
+    @guarded
+    async def work():
+        coro = one()
+        task, foreign = asyncio.create_task(coro), asyncio.create_task(Foreign(one()))
+        shown = task.get_coro()
+        assert [getattr(shown, name) for name in names] == [getattr(coro, name) for name in names]
+        assert shown.cr_frame is coro.cr_frame
+        assert (foreign.get_coro().__qualname__, hasattr(foreign.get_coro(), "cr_code")) == (
+            "Foreign",
+            False,
+        )
+        return await asyncio.gather(task, foreign)
+
+    assert await work() == [1, 1]
 
 
 async def test_nested_calls(film, resume):
