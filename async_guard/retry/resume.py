@@ -58,6 +58,9 @@ class Step(greenlet):
         while True:
             try:
                 self.result = resume(value)
+            except StopIteration as end:
+                self.result = end.value
+                self.drive.is_over = True  # type: ignore[union-attr]
             except GreenletExit:  # nobody will ever go on with it
                 raise
             except BaseException as error:
@@ -122,19 +125,24 @@ class Driven(Coroutine[Any, Any, Any]):
         "flow",
         "held",
         "is_closing",
+        "is_over",
         "is_refused",
         "told",
     )
 
     def __init__(self, coro: Any, flow: Flow) -> None:
-        # not a property as the others: a class takes none of that name
-        self.__qualname__ = getattr(coro, "__qualname__", type(coro).__qualname__)
+        try:
+            self.__qualname__ = coro.__qualname__  # a class takes no property of that name
+        except AttributeError:
+            self.__qualname__ = type(coro).__qualname__
         self.flow = flow
         self.held: list[Block] | None = None
         """The transactions that it is in."""
         self.told: Any = None
         """The one whose wait was told."""
         self.is_closing = False
+        self.is_over = False
+        """The coroutine has returned."""
         self.is_refused = False
         """A call was refused: it is made where it stands, so that Django says so."""
         self._coro = coro
@@ -158,28 +166,48 @@ class Driven(Coroutine[Any, Any, Any]):
     def __iter__(self) -> Any:
         return self
 
-    def __next__(self) -> Any:
-        if self._wait is None:
-            return self._begin(self._coro.send, None)
-        return self._wait_on(self._wait.send, None)
+    def send(self, value: Any = None, resume: Callable[[Any], Any] | None = None) -> Any:
+        """
+        Let a step run until the coroutine awaits something or ends, or waits for the worker.
 
-    def send(self, value: Any) -> Any:
-        if self._wait is None:
-            return self._begin(self._coro.send, value)
-        return self._wait_on(self._wait.send, value)
+        Most tasks do nothing but this once or twice, so it is written for few calls and frames: an
+        exception leaves a traceback of each that it passes.
+
+        Args:
+            resume: is given the value instead of ``send``.
+        """
+        if self._wait is not None:
+            result = self._wait_on(resume or self._wait.send, value)
+        else:
+            steps, caller = _idle.steps, getcurrent()
+            step = steps.pop() if steps else Step()
+            if step.caller is not caller:
+                step.called_from(caller)
+            step.drive = self
+            step.gr_context = caller.gr_context
+            asked = step.switch(resume or self._coro.send, value)
+            if asked is None:
+                result = self._ended(step, steps)
+            else:
+                self._step = step
+                result = self._until_it_waits(step, asked)
+        if self.is_over:
+            raise StopIteration(result)
+        return result
+
+    __next__ = send
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
         error = _instance(kind, value, trace)
         if isinstance(error, GeneratorExit):
             self.is_closing = True
-        if self._wait is None:
-            return self._begin(self._coro.throw, error)
-        return self._wait_on(self._wait.throw, error)
+        return self.send(error, (self._coro if self._wait is None else self._wait).throw)
 
     def close(self) -> None:
         self.is_closing = True
         if self._wait is None:
-            self._begin(_close, self._coro)
+            if not self.is_over:
+                self.send(self._coro, _close)
             return
         try:
             self.throw(GeneratorExit())
@@ -201,20 +229,6 @@ class Driven(Coroutine[Any, Any, Any]):
             yield
         finally:
             self.is_refused = False
-
-    def _begin(self, resume: Callable[[Any], Any], value: Any) -> Any:
-        """Let a step run a function with its argument until it ends, or waits for the worker."""
-        steps, caller = _idle.steps, getcurrent()
-        step = steps.pop() if steps else Step()
-        if step.caller is not caller:
-            step.called_from(caller)
-        step.drive = self
-        step.gr_context = caller.gr_context
-        asked = step.switch(resume, value)
-        if asked is not None:
-            self._step = step
-            return self._until_it_waits(step, asked)
-        return self._ended(step, steps)
 
     def _until_it_waits(self, step: Step, asked: Call | None) -> Any:
         """Have the worker carry out what the step asks for, as long as that is done at once."""
@@ -256,12 +270,13 @@ class Driven(Coroutine[Any, Any, Any]):
         result, error = step.result, step.raised
         step.result = step.raised = step.gr_context = step.drive = None
         steps.append(step)
-        if error is None:
-            if self.held:
-                self.flow.awaited(self)
-            return result
         if self.held:
-            self._ended_in_block()
+            if self.is_over or error is not None:
+                self._ended_in_block()
+            else:
+                self.flow.awaited(self)
+        if error is None:
+            return result
         try:
             raise error
         finally:

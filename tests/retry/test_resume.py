@@ -610,7 +610,9 @@ async def test_looks_of_a_task(resume):
             "Foreign",
             False,
         )
-        return await asyncio.gather(task, foreign)
+        found = await asyncio.gather(task, foreign)
+        shown.close()  # that it has ended is no error
+        return found
 
     assert await work() == [1, 1]
 
