@@ -71,6 +71,12 @@ class Query:
         return cast(Any, await _authors())
 
     @strawberry.field
+    async def loaded(self) -> list[Unfixed]:
+        authors = await _authors()
+        await sync_to_async(lambda: [getattr(each, "portrait", None) for each in authors])()
+        return cast(Any, authors)
+
+    @strawberry.field
     async def mended(self) -> list[Mended]:
         return cast(Any, await _authors())
 

@@ -191,7 +191,7 @@ def retry_rows(costs: Sequence[RetryCost]) -> list[Row]:
             [
                 cost.name,
                 f"{cost.median:.2f} ({cost.lower:.2f}-{cost.upper:.2f})",
-                f"<= {cost.aim:.2f}",
+                "-" if cost.aim is None else f"<= {cost.aim:.2f}",
                 f"{cost.theirs_ms:.1f}",
                 _retry_counts(cost, "first"),
                 _retry_counts(cost, "later"),
@@ -217,7 +217,7 @@ def missed_retries(costs: Sequence[RetryCost]) -> list[str]:
     return [
         f"{cost.name}: {cost.median:.2f}, aim {cost.aim:.2f}"
         for cost in costs
-        if cost.median > cost.aim
+        if cost.aim is not None and cost.median > cost.aim
     ]
 
 
