@@ -15,6 +15,7 @@ import functools
 import inspect
 import sys
 from asyncio import CancelledError, current_task
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
@@ -217,6 +218,10 @@ def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[...
     return functools.partial(function, **kwargs) if kwargs else function
 
 
+def _hopped(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return hop(_bound(function, kwargs), *args)
+
+
 def _exit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __exit__(atomic: Any, *error: Any) -> Any:
@@ -317,7 +322,7 @@ def _make_connection(original: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(original)
     def __init__(connection: Any, *args: Any, **kwargs: Any) -> None:
-        hop(_bound(original, kwargs), connection, *args)
+        _hopped(original, connection, *args, **kwargs)
 
     return __init__
 
@@ -350,27 +355,56 @@ class ResumedCursor(CursorWrapper):
     def __init__(self, inner: CursorWrapper) -> None:
         super().__init__(inner.cursor, inner.db)
         self._inner = inner
+        self._ahead: deque[Any] = deque()
+        """Rows that were fetched for an iteration, which may end before them."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        return functools.partial(hop, found) if callable(found) else found
+        return functools.partial(_hopped, found) if callable(found) else found
 
     def __iter__(self) -> Iterator[Any]:
-        while rows := hop(self._inner.fetchmany, ROWS):
-            yield from rows
+        while True:
+            if not self._ahead:
+                self._ahead.extend(hop(self._inner.fetchmany, ROWS))
+            if not self._ahead:
+                return
+            yield self._ahead.popleft()
+
+    def fetchone(self) -> Any:
+        return self._ahead.popleft() if self._ahead else hop(self._inner.fetchone)
+
+    def fetchmany(self, *size: int, **named: int) -> Any:
+        if not self._ahead:
+            return _hopped(self._inner.fetchmany, *size, **named)
+        wanted = next(iter((*size, *named.values())), None) or self._inner.arraysize
+        rows = [self._ahead.popleft() for _ in range(min(wanted, len(self._ahead)))]
+        missing = wanted - len(rows)
+        return [*rows, *hop(self._inner.fetchmany, missing)] if missing else rows
+
+    def fetchall(self) -> Any:
+        if not self._ahead:
+            return hop(self._inner.fetchall)
+        rows = [*self._ahead, *hop(self._inner.fetchall)]
+        self._ahead.clear()
+        return rows
+
+    def nextset(self) -> Any:
+        return self._anew(self._inner.nextset)
 
     def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._mine(hop(functools.partial(self._inner.callproc, *args, **kwargs)))
+        return self._anew(self._inner.callproc, *args, **kwargs)
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        return self._mine(hop(functools.partial(self._inner.execute, *args, **kwargs)))
+        return self._anew(self._inner.execute, *args, **kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> Any:
-        return self._mine(hop(functools.partial(self._inner.executemany, *args, **kwargs)))
+        return self._anew(self._inner.executemany, *args, **kwargs)
 
     def __exit__(self, *error: Any) -> None:
         hop(self._inner.__exit__, *error)
 
-    def _mine(self, result: Any) -> Any:
-        """Some drivers return their cursor."""
+    def _anew(self, execute: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Go on with other rows. Some drivers return their cursor."""
+        self._ahead.clear()
+        result = _hopped(execute, *args, **kwargs)
         return self if result is self.cursor else result

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import islice
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -303,6 +304,48 @@ async def test_cursor(film, resume):
         return first, names()
 
     assert await work() == ("Tarkovsky", ["Tarkovsky", "Tati", "Varda"])
+
+
+NUMBERS = (
+    "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 250)"
+    " select n from numbers"
+)
+
+
+def read_by_turns() -> list:
+    """Iterate over a cursor, stop, fetch, and go on; then over what another statement gives."""
+    with connection.cursor() as cursor:
+        cursor.execute(NUMBERS)
+        rows = iter(cursor)  # kept, or else SQLite's cursor is closed with it
+        read = [next(rows), cursor.fetchone(), *cursor.fetchmany(2)]
+        read += islice(rows, 90)
+        read += cursor.fetchmany(20)
+        cursor.arraysize = 3
+        read += cursor.fetchmany()
+        read += islice(rows, 2)
+        read += cursor.fetchall()
+        read += [cursor.fetchone(), *rows, *cursor.fetchmany(size=2), *cursor.fetchall()]
+        cursor.execute(NUMBERS)
+        rows = iter(cursor)
+        read.append(next(rows))
+        cursor.execute("select 42")
+        return [*read, *cursor]
+
+
+async def test_cursor_by_turns(resume):
+    """
+    Who iterates over a cursor, stops and fetches gets each row once, as in a plain thread.
+    """
+
+    @guarded
+    async def work():
+        return read_by_turns()
+
+    read = await work()
+
+    assert read == await sync_to_async(read_by_turns)()
+    assert read[:4] == [(1,), (2,), (3,), (4,)]
+    assert read[-3:] == [None, (1,), (42,)]
 
 
 async def test_no_such_mode():
