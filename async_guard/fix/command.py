@@ -45,7 +45,7 @@ def run(
         if write:
             patch.write()
     except Refused as refused:
-        print(refused, file=err)
+        print(f"async-guard: {refused}", file=err)
         return UNUSABLE
     out.write(patch.diff())
     for line in _said(patch):
@@ -60,9 +60,9 @@ def _wanted(hits: Iterable[Hit], only: str | None) -> list[Hit]:
     found = [each for each in hits if each.fingerprint.startswith(only.lower())]
     names = sorted({each.fingerprint for each in found})
     if not names:
-        raise Refused(f"The log has no hit with the fingerprint {only}.")
+        raise Refused(f"No hit in the log has a fingerprint that begins {only!r}.")
     if len(names) > 1:
-        raise Refused(f"{len(names)} problems begin {only}: {', '.join(names[:5])}.")
+        raise Refused(f"{len(names)} problems begin {only!r}, as {', '.join(names[:5])}.")
     return found
 
 

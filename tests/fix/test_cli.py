@@ -108,7 +108,7 @@ def test_another_checkout(checkout, tmp_path_factory, capsys):
     assert run(checkout, "--root", str(other), capsys=capsys) == (
         2,
         [],
-        [f"None of the code in the log is in {other}: name the checkout with --root."],
+        [f"async-guard: None of the code in the log is in {other}: name the checkout with --root."],
     )
 
 
@@ -120,7 +120,10 @@ def test_without_git(checkout, monkeypatch, capsys):
 
     status, _, err = run(checkout, "--write", capsys=capsys)
 
-    assert (status, err) == (2, ["git is not there, and --write needs a clean git tree."])
+    assert (status, err) == (
+        2,
+        ["async-guard: git is not there, and --write needs a clean git tree."],
+    )
     assert "asave" not in (checkout / "app/views.py").read_text()
 
 

@@ -91,7 +91,9 @@ def test_changed_tree(checkout):
     status, out, err = ran(events, root, write=True)
 
     assert (status, out) == (2, "")
-    assert err == ["There are changes that are not committed: commit or stash them first."]
+    assert err == [
+        "async-guard: There are changes that are not committed: commit or stash them first."
+    ]
     assert "asave" not in (root / "app/views.py").read_text()
 
 
@@ -106,7 +108,7 @@ def test_no_repository(tmp_path):
     status, _, err = ran([hit.to_dict() for hit in hits], tmp_path, write=True)
 
     assert status == 2
-    assert err == [f"{tmp_path} is not a git tree, and --write needs a clean one."]
+    assert err == [f"async-guard: {tmp_path} is not a git tree, and --write needs a clean one."]
 
 
 def test_untracked_file(checkout):
@@ -120,7 +122,9 @@ def test_untracked_file(checkout):
     status, _, err = ran(events, root, write=True)
 
     assert status == 2
-    assert err == ["app/views.py is not under version control: it could not be given back."]
+    assert err == [
+        "async-guard: app/views.py is not under version control: it could not be given back."
+    ]
 
 
 def test_only(checkout):
@@ -132,14 +136,13 @@ def test_only(checkout):
 
     assert ran(events, root, only=fingerprint)[2][-1] == "0 fixed, 1 refused."
     assert ran(events, root, only=fingerprint[:9])[2][-1] == "0 fixed, 1 refused."
-    several = (
-        f"2 problems begin 0: {', '.join(each['async_guard.fingerprint'] for each in events)}."
-    )
+    names = ", ".join(each["async_guard.fingerprint"] for each in events)
+    several = f"async-guard: 2 problems begin '0', as {names}."
     assert ran(events, root, only="0") == (2, "", [several])
     assert ran(events, root, only="f" * 16) == (
         2,
         "",
-        [f"The log has no hit with the fingerprint {'f' * 16}."],
+        [f"async-guard: No hit in the log has a fingerprint that begins '{'f' * 16}'."],
     )
 
 
