@@ -39,8 +39,12 @@ def keep_greenlets_of_threads() -> None:
 
     Greenlet lets it go in a pending call; coverage has a weak reference to it, with a callback; and
     CPython 3.11 never ends a traced function that is called in a pending call.
+
+    Nor may greenlet look for who keeps them: it imports ``gc`` for that in whatever runs at the
+    moment, and a namedtuple's ``__new__`` has no ``__import__``.
     """
     kept: list[Any] = []
+    greenlet._greenlet.enable_optional_cleanup(False)
     set_ident = vars(threading.Thread)["_set_ident"]  # the first that a thread does, and no more
 
     def set_and_keep(thread: threading.Thread) -> None:
