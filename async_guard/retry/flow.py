@@ -66,9 +66,9 @@ class Flow:
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own, unless a block is not over there."""
+        call = Call(connections.close_all)
         try:
             if self.worker in _threads() and not self.held:
-                call = Call(connections.close_all)
                 if may_await:
                     await call.carry_out()
                 else:
@@ -77,11 +77,15 @@ class Flow:
             self.is_over = True
             self.connections.clear()  # another thread may not use them
             if not self.held:  # else the task that ends the block comes by, see outlived_by()
-                self._end_thread()
+                self._end_thread(is_closed=call.state == Call.DONE)
 
-    def _end_thread(self) -> None:
+    def _end_thread(self, *, is_closed: bool = False) -> None:
+        """End it when it has done what waits there, and has closed its connections at last."""
         if self.worker in _threads():
-            _threads().pop(self.worker).shutdown(wait=False)
+            thread = _threads().pop(self.worker)
+            if not is_closed:  # nor is it where the wait for that was cancelled
+                thread.submit(connections.close_all)
+            thread.shutdown(wait=False)
 
     def outlived_by(self, task: Any) -> None:
         """*task* is about to use the worker once more: close that, too, when it is done."""
@@ -94,8 +98,7 @@ class Flow:
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
-        if self.is_over and not (self._late or self.held) and self.worker in _threads():
-            _threads()[self.worker].submit(connections.close_all)
+        if self.is_over and not (self._late or self.held):
             self._end_thread()
 
     def hold(self, block: Block) -> None:

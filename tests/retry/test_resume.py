@@ -746,6 +746,32 @@ async def test_connections_of_the_flow_are_closed(film, resume):
     assert found[0].connection is None
 
 
+async def test_connections_of_a_cancelled_flow_are_closed(film, resume):
+    """
+    Neither does one that is cancelled while it waits for the thread to close them.
+    """
+    found = []
+
+    @guarded
+    async def work():
+        names()
+        found.append(connections["default"])
+        nap = asyncio.create_task(sync_to_async(time.sleep)(0.1))
+        await asyncio.sleep(0)
+        return nap
+
+    before = workers()
+    task = asyncio.create_task(work())
+    while not found:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert (task.cancelled(), await left_since(before)) == (True, set())
+    assert found[0].connection is None
+
+
 async def test_foreign_factory(film):
     """
     The loop has its own task factory again when the retry is over.
