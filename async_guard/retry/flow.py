@@ -66,26 +66,17 @@ class Flow:
 
     async def close(self, *, may_await: bool = True) -> None:
         """Close what was opened in a thread of the flow's own, unless a block is not over there."""
+        self.is_over = True  # who uses the thread from here on closes it, see outlived_by()
+        self.connections.clear()  # another thread may not use them
         call = Call(connections.close_all)
         try:
             if self.worker in _threads() and not self.held:
                 if may_await:
-                    await call.carry_out()
+                    await call.carry_out(_threads()[self.worker])
                 else:
                     call.carry_out_blocking()
         finally:
-            self.is_over = True
-            self.connections.clear()  # another thread may not use them
-            if not self.held:  # else the task that ends the block comes by, see outlived_by()
-                self._end_thread(is_closed=call.state == Call.DONE)
-
-    def _end_thread(self, *, is_closed: bool = False) -> None:
-        """End it when it has done what waits there, and has closed its connections at last."""
-        if self.worker in _threads():
-            thread = _threads().pop(self.worker)
-            if not is_closed:  # nor is it where the wait for that was cancelled
-                thread.submit(connections.close_all)
-            thread.shutdown(wait=False)
+            self._end_if_unused(is_closed=call.state == Call.DONE)
 
     def outlived_by(self, task: Any) -> None:
         """*task* is about to use the worker once more: close that, too, when it is done."""
@@ -97,9 +88,13 @@ class Flow:
         self._late.discard(task)
         self._end_if_unused()
 
-    def _end_if_unused(self) -> None:
-        if self.is_over and not (self._late or self.held):
-            self._end_thread()
+    def _end_if_unused(self, *, is_closed: bool = False) -> None:
+        """End the thread, once it has done what waits there and has closed its connections."""
+        if self.is_over and not (self._late or self.held) and self.worker in _threads():
+            thread = _threads().pop(self.worker)
+            if not is_closed:  # nor is it where the wait for that was cancelled
+                thread.submit(connections.close_all)
+            thread.shutdown(wait=False)
 
     def hold(self, block: Block) -> None:
         self.held.append(block)

@@ -772,6 +772,31 @@ async def test_connections_of_a_cancelled_flow_are_closed(film, resume):
     assert found[0].connection is None
 
 
+async def test_connections_of_a_flow_that_is_used_while_it_closes(film, resume):
+    """
+    What a task opens in the thread while its guarded call closes that is closed, too.
+    """
+    found = []
+
+    async def later():
+        await asyncio.sleep(0.02)
+        return names()
+
+    @guarded
+    async def work():
+        names()
+        found.append(connections["default"])
+        tasks = [asyncio.create_task(each) for each in (sync_to_async(time.sleep)(0.1), later())]
+        await asyncio.sleep(0)
+        return tasks
+
+    before = workers()
+    _, said = await asyncio.gather(*await work())
+
+    assert (said, await left_since(before)) == (["Tarkovsky"], set())
+    assert found[0].connection is None
+
+
 async def test_foreign_factory(film):
     """
     The loop has its own task factory again when the retry is over.
