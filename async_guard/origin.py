@@ -39,6 +39,7 @@ class Operation:
         "graphql",
         "is_handing_out",
         "is_over",
+        "is_synchronous",
         "is_task",
         "loads",
         "outer",
@@ -73,6 +74,8 @@ class Operation:
         self.is_handing_out = False
         """A result of a stream is on its way through the extensions."""
         self.is_over = False
+        self.is_synchronous = False
+        """Of ``execute_sync()``, which can await nothing."""
         self.exposed: list[Any] | None = None
         """The operation's hits, where the response is to list them."""
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 try:
+    from strawberry import Schema
     from strawberry.extensions import SchemaExtension
 except ImportError as error:  # pragma: no cover - needs an environment without Strawberry
     raise ImportError(
@@ -31,6 +32,7 @@ from async_guard.retry.modes import switch
 from async_guard.settings import FORCE, get_settings
 
 origin.learn_libraries()
+_RUNS_HOOKS = {"contextlib", "strawberry.extensions.context"}
 
 # The extension may be one instance for all requests, so nothing is kept on it
 _ended: ContextVar[Operation | None] = ContextVar("async_guard_ended", default=None)
@@ -45,11 +47,12 @@ class AsyncGuardExtension(SchemaExtension):
             return
         outer = origin.current.get()
         execution = self.execution_context
-        if switch.machine is not None:
-            switch.machine.wrap(execution.schema._schema)
         operation = Operation(outer.request if outer else None, graphql=execution, outer=outer)
         if is_exposed():
             operation.exposed = []
+        if switch.machine is not None:
+            switch.machine.wrap(execution.schema._schema)
+            operation.is_synchronous = _is_synchronous(sys._getframe(1))
         origin.current.set(operation)
         collected = False
         try:
@@ -109,6 +112,13 @@ class AsyncGuardExtension(SchemaExtension):
             return None
         origin.current.set(operation.outer)
         return operation
+
+
+def _is_synchronous(caller: FrameType | None) -> bool:
+    """Tell whether it is ``execute_sync()`` that runs the hooks of an operation."""
+    while caller is not None and caller.f_globals.get("__name__") in _RUNS_HOOKS:
+        caller = caller.f_back
+    return caller is not None and caller.f_code is Schema.execute_sync.__code__
 
 
 def is_collected(caller: FrameType) -> bool:

@@ -9,6 +9,7 @@ base managers, without database routers, on saved objects of one database that h
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -21,19 +22,26 @@ from django.db.models.fields.related_descriptors import (
     ReverseOneToOneDescriptor,
 )
 
+from async_guard.origin import current
+
 _FORWARD = (ForwardManyToOneDescriptor, ForwardOneToOneDescriptor)
 LEAST = 2
 """A relation of a single object is loaded as well by the resolver itself."""
 
 
 def load_together(jobs: Iterable[Any]) -> None:
-    """Fill the relation of the jobs' sources, where a job names one."""
-    groups: dict[str, list[Any]] = {}
+    """
+    Fill the relation of the jobs' sources, where a job names one.
+
+    Two operations share neither an object nor a context: what a row is may depend on who asks.
+    """
+    groups: dict[Any, list[Any]] = {}
     for job in jobs:
         if job.relation is not None:
-            groups.setdefault(job.relation, []).append(job)
-    for relation, members in groups.items():
-        loaded = load_relation([job.source for job in members], relation)
+            groups.setdefault((job.relation, job.context.get(current)), []).append(job)
+    for (relation, _), members in groups.items():
+        sources = [job.source for job in members]
+        loaded = members[0].in_context(load_relation, sources, relation)
         for job in members:
             job.batched = id(job.source) in loaded
 
@@ -79,6 +87,8 @@ def _is_generic(descriptor: Any) -> bool:
 
 def _load(alias: str, relation: str, descriptor: Any, sources: Iterable[Any]) -> Iterator[int]:
     bare = [source for source in sources if _is_bare(descriptor, source)]
+    if type(descriptor) is ReverseOneToOneDescriptor:
+        bare = _one_of_each(bare)
     if len(bare) < LEAST:
         return
     try:
@@ -106,6 +116,12 @@ def _is_bare(descriptor: Any, source: Any) -> bool:
     if _is_generic(descriptor):
         return not field.is_cached(source) and _is_plain_target(field, source)
     return not field.is_cached(source) and source.__dict__.get(field.attname) is not None
+
+
+def _one_of_each(sources: list[Any]) -> list[Any]:
+    """Leave out rows that are there twice: what is found leads back to one of them only."""
+    times = Counter(source.pk for source in sources)
+    return [source for source in sources if times[source.pk] == 1]
 
 
 def _is_plain_target(field: Any, source: Any) -> bool:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from async_guard.retry.batching import load_together
 from async_guard.retry.call import Call
-from async_guard.retry.context import take_over
+from async_guard.retry.context import changes, take_over
 
 RERUN = "rerun"
 HOP_TIME_S = 0.1
@@ -30,6 +30,7 @@ class Job:
     """One call that waits for a hop, and what awaits it."""
 
     __slots__ = (
+        "_before",
         "batched",
         "call",
         "context",
@@ -68,6 +69,7 @@ class Job:
         self.route = route
         """What sent it here without one."""
         self.context = contextvars.copy_context()
+        self._before: contextvars.Context | None = None
         self.task = asyncio.current_task()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -79,13 +81,16 @@ class Job:
     def __await__(self) -> Generator[Any, Any, Any]:
         try:
             result = yield from self.future.__await__()
-        except Exception:
-            take_over(self.context)
-            raise
-        take_over(self.context)
+        finally:
+            self._take_over_changes()
         if hasattr(result, "__await__"):  # a synchronous function may give an awaitable
             result = yield from result.__await__()
         return result
+
+    def _take_over_changes(self) -> None:
+        """Set what the call has set, and nothing that was undone since the call was handed in."""
+        if self._before is not None:
+            take_over(changes(self._before, self.context))
 
     @property
     def source(self) -> Any:
@@ -109,6 +114,7 @@ class Job:
 
     def _here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         take_over(self.context)
+        self._before = self._before or contextvars.copy_context()
         return function(*args)
 
 
@@ -173,7 +179,9 @@ class Hops:
     def submit(self, job: Job) -> Job:
         """Have *job* carried out with all that are submitted in this turn of the loop."""
         loop = asyncio.get_running_loop()
-        key = loop, SyncToAsync.thread_sensitive_context.get(None)
+        # what async_to_sync waits for is carried out by the thread that waits
+        waits = getattr(AsyncToSync.executors, "current", None)
+        key = loop, SyncToAsync.thread_sensitive_context.get(None), waits
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = []
@@ -211,7 +219,11 @@ def _end(hop: Hop, failed: BaseException | None) -> None:
     for job in hop.jobs if failed else hop.jobs[: hop.done]:
         if failed is not None and not job.is_done and not job.future.done():
             job.error = failed
-        job.ended(job, hop)
+        try:
+            job.ended(job, hop)
+        except Exception as error:  # the others must not wait for ever
+            if not job.future.done():
+                job.future.set_exception(error)
         if job.future.done() and not job.future.cancelled():
             job.future.exception()  # whoever awaits it may be gone: that is no news
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, FunctionType
 from typing import Any, TypeVar
 
@@ -27,8 +27,12 @@ def retry_safe(function: Function) -> Function:
 
 
 def no_retry(function: Function) -> Function:
-    """Mark a function in which nothing is retried: what Django refuses stays refused."""
-    for each in (function, inspect.unwrap(function)):
+    """
+    Mark a function in which nothing is retried: what Django refuses stays refused.
+
+    So does what a class's methods do, and a GraphQL field that has the function for its resolver.
+    """
+    for each in _functions(function):
         if isinstance(each, FunctionType) and id(each.__code__) not in watch.never:
             # of its own: all that one decorator, or as_view(), has made share theirs
             code = each.__code__ = each.__code__.replace()
@@ -36,9 +40,23 @@ def no_retry(function: Function) -> Function:
     return _marked(function, NEVER)
 
 
+def _functions(marked: Any) -> Iterator[Any]:
+    yield marked
+    yield inspect.unwrap(marked)
+    yield _resolver_of(marked)
+    if isinstance(marked, type):
+        yield from vars(marked).values()
+
+
 def _marked(function: Function, mark: str) -> Function:
-    setattr(function, _MARK, mark)
+    for each in (function, _resolver_of(function)):  # Strawberry copies its fields
+        if each is not None:
+            setattr(each, _MARK, mark)
     return function
+
+
+def _resolver_of(field: Any) -> Any:
+    return getattr(getattr(field, "base_resolver", None), "wrapped_func", None)
 
 
 def mark_of(function: Any) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,7 @@ from async_guard.retry.watch import watch
 from async_guard.settings import Settings
 
 NOT_RETRIED = object()
+_NO_LOOP = ("no running event loop", "There is no current event loop in thread")
 
 
 class Places:
@@ -50,10 +52,23 @@ class Places:
         return None
 
 
+def _always(frame: FrameType | None) -> bool:
+    return True
+
+
 class Plan:
     """One function that may be run again, such as a field's resolver."""
 
-    __slots__ = ("is_list", "is_object", "name", "needs_loop", "places", "resolve", "route")
+    __slots__ = (
+        "hands_on",
+        "is_list",
+        "is_object",
+        "name",
+        "needs_loop",
+        "places",
+        "resolve",
+        "route",
+    )
 
     def __init__(
         self,
@@ -72,6 +87,8 @@ class Plan:
         self.is_list = is_list
         """What it returns is iterated later, so it is evaluated in the worker."""
         self.places = places
+        self.hands_on: Callable[[FrameType | None], bool] = _always
+        """Tell whether the frame that called takes something to await instead of the value."""
         self.route: Route | None = None
         self.needs_loop = False
         """It asks for the event loop as well, as a ``DataLoader`` does: the worker has none."""
@@ -96,6 +113,7 @@ class Attempt:
 
     hits: list[PendingHit]
     result: Any = None
+    """What it returned; with an *error* what could not be evaluated."""
     error: BaseException | None = None
 
 
@@ -114,10 +132,6 @@ class Rerunner:
         self._hops.on_end = self._tell_routed
         self.ahead = Ahead(policy, self._hops, self._is_open) if settings.RETRY_BATCHING else None
 
-    def attempt_call(self, plan: Plan, /, *args: Any, **kwargs: Any) -> Any:
-        """Run *plan* with these arguments, see ``attempt``."""
-        return self.attempt(plan, args, kwargs)
-
     def attempt(self, plan: Plan, args: Any, kwargs: Any) -> Any:
         """Run *plan* in the loop; return its result, or a ``Job`` where that is to be awaited."""
         source = args[0] if args else None  # noqa: F841 - read from this frame, see cause_of()
@@ -125,7 +139,7 @@ class Rerunner:
             answer = self.routed(plan, plan.route, args, kwargs)
             if answer is not NOT_RETRIED:
                 return answer
-        before = watch.count
+        before, result = watch.count, None
         try:
             result = plan.resolve(*args, **kwargs)
             if _is_lazy(plan, result):
@@ -133,7 +147,7 @@ class Rerunner:
         except Exception as error:
             if watch.count == before:
                 raise
-            return self.settled(plan, sys._getframe(), args, kwargs, None, error)
+            return self.settled(plan, sys._getframe(), args, kwargs, result, error)
         if watch.count == before:
             return result
         return self.settled(plan, sys._getframe(), args, kwargs, result, None)
@@ -156,10 +170,10 @@ class Rerunner:
             What is to be awaited, or *result* where it is not run again.
 
         Raises:
-            BaseException: *error*, where it is not run again.
+            BaseException: *error*, where it is not run again. *result* was being evaluated then.
         """
         attempt = Attempt(watch.claim(frame), result, error)
-        if self._is_wanted(plan, attempt):
+        if self._is_wanted(plan, attempt, frame.f_back):
             first = attempt.hits[0]
             if plan.route is not None and args and plan.route.is_loaded(args[0]):
                 plan.route.suffices = False
@@ -169,10 +183,11 @@ class Rerunner:
             raise error
         return result
 
-    def _is_wanted(self, plan: Plan, attempt: Attempt) -> bool:
+    def _is_wanted(self, plan: Plan, attempt: Attempt, caller: FrameType | None) -> bool:
         hits = attempt.hits
         permitted = (
             bool(hits)
+            and plan.hands_on(caller)
             and not all(each.verdict == HANDLED for each in hits)
             and not any(each.is_excluded for each in hits)
             and all(self._policy.permits(each.problem, None, plan.name) for each in hits)
@@ -193,13 +208,15 @@ class Rerunner:
         """Return what is to be awaited instead of a run in the loop; or ``NOT_RETRIED``."""
         if args and route.is_loaded(args[0]):
             return NOT_RETRIED
-        if not self._is_open(route):
+        if not (plan.hands_on(sys._getframe(1).f_back) and self._is_open(route)):
             return NOT_RETRIED
         route.uses += 1
         call = run_again, plan, args, kwargs
         return self._hops.submit(Job(call, self._ended, relation=route.relation, route=route))
 
     def _is_open(self, route: Route) -> bool:
+        if _get_running_loop() is None:  # the same schema, executed in a thread
+            return False
         if route.is_over():
             known.forget(route)
             return False
@@ -215,7 +232,9 @@ class Rerunner:
             known.learn(Route(plan, problem, hit, cause, self._lasts_s))
 
     def _job(self, plan: Plan, args: Any, kwargs: Any, attempt: Attempt, cause: str | None) -> Job:
-        return Job((run_again, plan, args, kwargs), self._ended, relation=cause, first=attempt)
+        spent = attempt.result if issubclass(type(attempt.result), Iterator) else None
+        run = partial(run_again, spent=spent)
+        return Job((run, plan, args, kwargs), self._ended, relation=cause, first=attempt)
 
     # --- after the run in the worker -------------------------------------------------------------
 
@@ -235,10 +254,8 @@ class Rerunner:
             _answer_as_before(job.future, attempt, error)
         elif _lacks_loop(error):
             self._keep_in_loop(job)
-        elif isinstance(error, StopIteration):  # a Future takes none
-            job.future.set_exception(RuntimeError("a resolver raised StopIteration"))
         elif error is not None:
-            job.future.set_exception(error)
+            _fail(job.future, error)
         else:
             job.future.set_result(job.result)
 
@@ -324,7 +341,7 @@ def _failed(error: BaseException | None) -> bool:
 
 def _lacks_loop(error: BaseException | None) -> bool:
     """Tell what asyncio raises in a thread without a loop; only its text tells it from others."""
-    return isinstance(error, RuntimeError) and "event loop" in str(error)
+    return isinstance(error, RuntimeError) and str(error).startswith(_NO_LOOP)
 
 
 def _in_loop(plan: Plan, args: Any, kwargs: Any) -> Attempt:
@@ -342,12 +359,28 @@ def _answer_as_before(future: Any, attempt: Attempt, error: BaseException | None
         future.set_result(attempt.result)
         return
     attempt.error.__context__ = error
-    future.set_exception(attempt.error)
+    _fail(future, attempt.error)
 
 
-def run_again(plan: Plan, args: Any, kwargs: Any) -> Any:
-    """Carry out the call in the worker, with all that it would do later."""
+def _fail(future: Any, error: BaseException) -> None:
+    if isinstance(error, StopIteration):  # a Future takes none
+        error = RuntimeError("a resolver raised StopIteration")
+    future.set_exception(error)
+
+
+def run_again(plan: Plan, args: Any, kwargs: Any, *, spent: Any = None) -> Any:
+    """
+    Carry out the call in the worker, with all that it would do later.
+
+    Args:
+        spent: an iterator that the first run was refused in the middle of.
+
+    Raises:
+        SynchronousOnlyOperation: if it gives *spent* again, of which nothing is left.
+    """
     result = plan.resolve(*args, **kwargs)
+    if spent is not None and result is spent:
+        raise SynchronousOnlyOperation("The rows can be read only once.")
     return evaluated(result) if _is_lazy(plan, result) else result
 
 
