@@ -6,10 +6,11 @@ import asyncio
 import contextvars
 import functools
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
@@ -26,7 +27,17 @@ class Call:
     Both are kept here: a ``Future`` takes no ``StopIteration``, and a cancelled one forgets.
     """
 
-    __slots__ = ("_lock", "_waiter", "args", "begins", "error", "function", "result", "state")
+    __slots__ = (
+        "_lock",
+        "_waiter",
+        "args",
+        "begins",
+        "error",
+        "function",
+        "is_due",
+        "result",
+        "state",
+    )
 
     WAITING, RUNNING, DONE, GIVEN_UP = range(4)
 
@@ -38,6 +49,8 @@ class Call:
         self.state = self.WAITING
         self.begins = False
         """It begins a transaction."""
+        self.is_due = False
+        """It is carried out whatever happens to the task, and however often."""
         self._lock = threading.Lock()
         self._waiter: Callable[[], object] | None = None
 
@@ -50,7 +63,7 @@ class Call:
         if self.error is None:
             return self.result
         try:
-            raise self.error
+            raise_as_below(self.error)
         finally:
             self.error = None  # its traceback leads here
 
@@ -81,8 +94,12 @@ class Call:
             CancelledError: when the task is cancelled, but not before a statement that runs has
                 ended: what happened to it must be known, or a transaction is left open.
         """
+        carried_out = in_worker(self) if thread is None else self._handed_to(thread)
+        if self.is_due:
+            await _insisted(carried_out)
+            return
         try:
-            await (in_worker(self) if thread is None else self._handed_to(thread))
+            await carried_out
         except asyncio.CancelledError:
             await self._settled()
             raise
@@ -179,6 +196,35 @@ class Call:
         return True
 
 
+async def _insisted(coro: Coroutine[Any, Any, None]) -> None:
+    """Await *coro* to its end, also while the task is cancelled again and again, as anyio does."""
+    task = asyncio.Task(coro, loop=asyncio.get_running_loop())
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def raise_as_below(error: BaseException) -> NoReturn:
+    """Raise what was caught elsewhere so that it leads to what is handled here, as it would."""
+    handled, chain = sys.exception(), [error]
+    while (earlier := chain[-1].__context__) is not None and earlier not in chain:
+        chain.append(earlier)
+    if handled is None or handled in chain:
+        raise error
+    context = error.__context__
+    chain[-1].__context__ = handled
+    try:
+        raise error
+    except BaseException:
+        error.__context__ = context or handled  # else what is handled has taken its place
+        raise
+
+
 def _end(ended: asyncio.Future[None]) -> None:
     if not ended.done():
         ended.set_result(None)
@@ -198,6 +244,12 @@ def has_worker_of_its_own() -> bool:
         or SyncToAsync.thread_sensitive_context.get(None)
         or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
     )
+
+
+def thread_key() -> tuple[Any, Any]:
+    """Return what asgiref chooses a thread by."""
+    waiting = getattr(AsyncToSync.executors, "current", None)  # in async_to_sync
+    return SyncToAsync.thread_sensitive_context.get(None), waiting
 
 
 def known_thread() -> Executor | None:

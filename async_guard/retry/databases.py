@@ -14,13 +14,14 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, current_task, get_running_loop
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
+from copy import copy
 from typing import Any
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
@@ -29,13 +30,14 @@ from django.db.transaction import Atomic, TransactionManagementError
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 from django.utils.asyncio import async_unsafe
 
+from async_guard import origin
 from async_guard.access import decorates_coroutine, learn, read_atomic, read_compiler, read_unsafe
 from async_guard.deaf import Deafness
 from async_guard.probe import Seam, patched
 from async_guard.retry import flow
-from async_guard.retry.call import Call, in_worker
+from async_guard.retry.call import Call, in_worker, thread_key
 from async_guard.retry.report import REFUSED, Reporter
-from async_guard.retry.resume import Driven, current_drive, hop, wait_for
+from async_guard.retry.resume import Driven, current_drive, driven, hop, wait_for
 
 ROWS = 100
 """So many rows of a cursor that is iterated are fetched in one hop."""
@@ -94,6 +96,7 @@ class Databases:
         yield Seam(Atomic, "__enter__", self._enter)
         yield Seam(Atomic, "__exit__", _exit)
         yield Seam(SyncToAsync, "__call__", _in_turn)
+        yield Seam(AsyncToSync, "__call__", _driving)
 
     # --- connections ---------------------------------------------------------------------------
 
@@ -103,7 +106,7 @@ class Databases:
             drive = current_drive()
             if drive is None:
                 return original(handler, alias)
-            key = handler, SyncToAsync.thread_sensitive_context.get(None), alias
+            key = handler, *thread_key(), alias
             known = drive.flow.connections.get(key)
             if known is None:
                 known = hop(original, handler, alias)
@@ -124,8 +127,13 @@ class Databases:
         for owner in wrapper.__mro__:
             for name, method in list(vars(owner).items()):
                 is_marked = getattr(method, "__code__", None) is _unsafe_code
-                if is_marked or name in _UNMARKED or name == "ensure_connection":  # see TestCase
+                is_base = owner is BaseDatabaseWrapper and name == "ensure_connection"
+                if (is_marked or name in _UNMARKED) and not is_base:
                     self._undo.enter_context(patched(Seam(owner, name, self._unsafe)))
+        if "ensure_connection" not in vars(wrapper):
+            wrap = functools.partial(self._unsafe, _ensure_connection)
+            seam = Seam(wrapper, "ensure_connection", lambda original: wrap())
+            self._undo.enter_context(patched(seam))
 
     def _unsafe(self, original: Callable[..., Any]) -> Callable[..., Any]:
         func, carry_out = original, self._carry_out
@@ -214,6 +222,14 @@ class Databases:
             report.end(call)
 
 
+def _ensure_connection(connection: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call that of now: every ``TestCase`` puts one of its own into the base class for a while."""
+    return BaseDatabaseWrapper.ensure_connection(connection, *args, **kwargs)
+
+
+_ensure_connection.__name__ = "ensure_connection"
+
+
 def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
     return functools.partial(function, **kwargs) if kwargs else function
 
@@ -247,6 +263,7 @@ def _exit_in_worker(original: Callable[..., Any], atomic: Any, error: tuple[Any,
     except BaseException:
         while call.state == Call.GIVEN_UP:
             call = Call(original, (atomic, *sys.exc_info()))
+            call.is_due = True
             with suppress(CancelledError):  # once more: it is being raised already
                 wait_for(call)
         raise
@@ -287,7 +304,7 @@ def _in_turn(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     async def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
-        mine = flow.current.get()
+        mine = flow.current_in(get_running_loop())
         if mine is not None and function._thread_sensitive:
             if mine.is_over:
                 mine.outlived_by(current_task())
@@ -296,6 +313,32 @@ def _in_turn(original: Callable[..., Any]) -> Callable[..., Any]:
         return await original(function, *args, **kwargs)
 
     return __call__
+
+
+def _driving(original: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Have an asynchronous view driven that stands below a synchronous middleware.
+
+    Django makes ours synchronous then as well, so it never sees the view's coroutine.
+    """
+
+    @functools.wraps(original)
+    def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
+        operation = origin.current.get()
+        if operation is not None and operation.request is not None and flow.current.get() is None:
+            function = copy(function)
+            function.awaitable = _driven(function.awaitable)
+        return original(function, *args, **kwargs)
+
+    return __call__
+
+
+def _driven(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        return await driven(function(*args, **kwargs))
+
+    return run
 
 
 def _change_connection(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,6 +45,7 @@ class Flow:
         "connections",
         "held",
         "is_over",
+        "loop",
         "turn",
         "worker",
     )
@@ -55,6 +56,8 @@ class Flow:
         self.connections: dict[Any, Any] = {}
         """The ``DatabaseWrapper`` s of the worker, by worker and alias."""
         self.worker: Worker | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where it runs: a thread that it starts may have a loop, and so flows, of its own."""
         self.held: list[Block] = []
         self.turn: tuple[Any, Any] | None = None
         """The task in the middle of a transaction, and below which ``async_to_sync`` it runs."""
@@ -157,6 +160,12 @@ holders: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
 current: ContextVar[Flow | None] = ContextVar("async_guard_flow", default=None)
 
 
+def current_in(loop: asyncio.AbstractEventLoop) -> Flow | None:
+    """Return the flow that the code belongs to, if that is one of *loop*."""
+    found = current.get()
+    return found if found is not None and found.loop is loop else None
+
+
 def nothing(*args: object) -> None:
     """While ``resume`` is off."""
 
@@ -186,13 +195,16 @@ class entered:
         self._mine: Flow | None = None
 
     async def __aenter__(self) -> Flow:
-        outer = current.get()
+        loop = asyncio.get_running_loop()
+        outer = current_in(loop)
         if outer is not None:
             return outer
         on_enter()
         self._on_exit = on_exit  # that of now: the retry may be turned off meanwhile
         self._mine = mine = self._given or new_flow()
-        self._token, self._own = current.set(mine), _with_own_worker(mine)
+        mine.loop = loop
+        self._own = _with_own_worker(mine)
+        self._token = current.set(mine)
         return mine
 
     async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -211,7 +223,8 @@ class entered:
 
 def _with_own_worker(flow: Flow) -> Token[Any] | None:
     """Give *flow* a thread of its own where the requests of a process would share one."""
-    if has_worker_of_its_own():
+    is_apart = current.get() is not None and _outer() is None  # in a thread with a loop of its own
+    if has_worker_of_its_own() and not is_apart:
         return None
     flow.worker = flow.worker or Worker()
     return SyncToAsync.thread_sensitive_context.set(flow.worker)  # type: ignore[arg-type]

@@ -14,12 +14,12 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from async_guard.retry.batching import load_together
-from async_guard.retry.call import Call
+from async_guard.retry.call import Call, thread_key
 from async_guard.retry.context import changes, take_over
+from async_guard.retry.statements import counted
 
 RERUN = "rerun"
 HOP_TIME_S = 0.1
@@ -134,7 +134,7 @@ class Hop:
         with ExitStack() as stack:
             opened = connections.all(initialized_only=True)
             for each in {*opened, connections[DEFAULT_DB_ALIAS]}:
-                stack.enter_context(each.execute_wrapper(self._count))
+                stack.enter_context(counted(each, self._count))
             if self._batching:
                 with suppress(Exception):  # then each resolver loads for itself
                     load_together(self.jobs)
@@ -179,9 +179,7 @@ class Hops:
     def submit(self, job: Job) -> Job:
         """Have *job* carried out with all that are submitted in this turn of the loop."""
         loop = asyncio.get_running_loop()
-        # what async_to_sync waits for is carried out by the thread that waits
-        waits = getattr(AsyncToSync.executors, "current", None)
-        key = loop, SyncToAsync.thread_sensitive_context.get(None), waits
+        key = loop, *thread_key()
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = []

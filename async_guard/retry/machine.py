@@ -51,6 +51,7 @@ class Machine:
             self._strawberry = _patched_strawberry()
             flow.on_enter, flow.on_exit = self._tasks.watch, self._resume.flow_closed
             origin.frame_beyond = self._resume.frame_beyond
+            self._resume.watch_collector()
             flow.on_await = self._reporter.awaited
 
     def uninstall(self) -> None:
@@ -62,6 +63,7 @@ class Machine:
             self._strawberry.close()
             self._databases.uninstall()
             self._tasks.restore()
+            self._resume.unwatch_collector()
             flow.on_enter = flow.on_exit = flow.on_await = flow.nothing
             origin.frame_beyond = origin.no_frame
 

@@ -19,6 +19,8 @@ from async_guard.settings import Settings, get_settings
 Function = TypeVar("Function", bound=Callable[..., Any])
 SAFE, NEVER = "safe", "never"
 _MARK = "__async_guard_retry__"
+_ANSWERS = {"55P03", "40P01", "40001", "57014"}
+"""Lock not available, deadlock, serialization failure, statement cancelled."""
 
 
 def retry_safe(function: Function) -> Function:
@@ -70,8 +72,14 @@ def mark_of(function: Any) -> str | None:
 
 
 def is_failure(error: BaseException | None) -> bool:
-    """Tell the database's failure from an answer such as ``IntegrityError`` or ``DoesNotExist``."""
-    return isinstance(error, OperationalError | InterfaceError)
+    """
+    Tell the database's failure from an answer such as ``IntegrityError`` or ``DoesNotExist``.
+
+    An answer is also that a row is locked (``nowait``), or that two transactions are in each
+    other's way: PostgreSQL says so by a code.
+    """
+    is_answer = getattr(getattr(error, "__cause__", None), "sqlstate", None) in _ANSWERS
+    return isinstance(error, OperationalError | InterfaceError) and not is_answer
 
 
 class Policy:

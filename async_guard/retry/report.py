@@ -17,12 +17,13 @@ from async_guard.callsite import code_of
 from async_guard.deaf import Deafness, is_deaf
 from async_guard.guard import guard
 from async_guard.hit import SYNC_ORM, TRANSACTION_ACROSS_AWAIT, Hit
-from async_guard.outcome import RETRIED, RETRY_FAILED, RETRY_REFUSED
+from async_guard.outcome import RAISED, RETRIED, RETRY_FAILED, RETRY_REFUSED
 from async_guard.problem import Problem
 from async_guard.retry.call import Call
 from async_guard.retry.flow import Flow
 from async_guard.retry.policy import Policy, is_failure
 from async_guard.retry.rerun import Rerunner
+from async_guard.retry.statements import counted
 from async_guard.retry.watch import watch
 
 RESUME = "resume"
@@ -53,7 +54,7 @@ class Notice:
         self.reporter.ended(self, call)
 
     def _counted(self, function: Callable[..., Any], connection: Any, *args: Any) -> Any:
-        with connection.execute_wrapper(self._count):
+        with counted(connection, self._count):
             return function(*args)
 
     def _count(self, execute: Callable[..., Any], *args: Any) -> Any:
@@ -142,6 +143,8 @@ class Reporter:
         if call.state == Call.DONE:  # not given up
             self._policy.ended(notice.problem, took, failed=failed)
         hit, outcome = notice.hit, RETRY_FAILED if failed else RETRIED
+        if call.state == Call.GIVEN_UP:  # the task was cancelled before the worker began
+            outcome = RAISED
         if notice.context is None:
             guard.count(hit, outcome)  # most hits, so the short way
             return

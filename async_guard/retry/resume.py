@@ -12,6 +12,8 @@ A greenlet shares the ``Context`` of its parent, so that contextvars are the tas
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from asyncio import AbstractEventLoop, current_task, get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
@@ -26,8 +28,9 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         'ASYNC_GUARD["AUTO_RETRY"] = "resume" needs greenlet: pip install "async-guard[resume]"'
     ) from error
 
-from async_guard.retry.call import Call, known_thread
+from async_guard.retry.call import Call, known_thread, raise_as_below
 from async_guard.retry.flow import Block, Flow, entered, new_flow
+from async_guard.retry.locks import unlocked
 
 
 class Step(greenlet):
@@ -278,7 +281,7 @@ class Driven(Coroutine[Any, Any, Any]):
         if error is None:
             return result
         try:
-            raise error
+            raise_as_below(error)
         finally:
             error = None  # its traceback leads here
 
@@ -321,11 +324,44 @@ def _instance(kind: Any, value: Any, trace: Any) -> BaseException:
     return found
 
 
+class _Collector:
+    """
+    Knows whether the garbage collector runs.
+
+    A finaliser that it calls must not wait for the worker: a switch in the middle of a collection
+    crashes the interpreter.
+    """
+
+    def __init__(self) -> None:
+        self.thread = 0
+        """In which it runs."""
+
+    def note(self, phase: str, info: dict[str, int]) -> None:
+        self.thread = threading.get_ident() if phase == "start" else 0
+
+    def is_running(self) -> bool:
+        return self.thread == threading.get_ident()
+
+
+_collector = _Collector()
+
+
+def watch_collector() -> None:
+    gc.callbacks.append(_collector.note)
+
+
+def unwatch_collector() -> None:
+    gc.callbacks.remove(_collector.note)
+    _collector.thread = 0
+
+
 def current_drive() -> Driven | None:
     """Return what runs now if it can wait for the worker, else None."""
     step = getcurrent()
     drive = step.drive if type(step) is Step else None
-    return None if drive is None or drive.is_refused else drive
+    if drive is None or drive.is_refused or (_collector.thread and _collector.is_running()):
+        return None
+    return drive
 
 
 def is_resumable() -> bool:
@@ -339,10 +375,15 @@ def frame_beyond() -> FrameType | None:
     return step.parent.gr_frame if type(step) is Step else None
 
 
+def current_step() -> Step | None:
+    """Return the step that runs, if it may be left."""
+    step = getcurrent()
+    return step if type(step) is Step and not _collector.is_running() else None
+
+
 def hop(function: Callable[..., Any], *args: Any) -> Any:
     """Return what *function* returns in the worker thread; where no step runs, just call it."""
-    step = getcurrent()
-    if type(step) is not Step:
+    if current_step() is None:
         return function(*args)
     call = Call(function, args)
     wait_for(call)
@@ -358,10 +399,11 @@ def wait_for(call: Call) -> None:
     """
     step = getcurrent()
     assert type(step) is Step and step.drive is not None
-    if step.drive.is_closing:
-        call.carry_out_blocking()
-    else:
-        step.caller.switch(call)
+    with unlocked(sys._getframe(1)):
+        if step.drive.is_closing:
+            call.carry_out_blocking()
+        else:
+            step.caller.switch(call)
 
 
 async def driven(coro: Coroutine[Any, Any, Any]) -> Any:

@@ -39,7 +39,7 @@ class _Factory:
     def __call__(self, loop: Any, coro: Any, **kwargs: Any) -> Any:
         context = kwargs.get("context")
         mine = flow.current.get() if context is None else context.get(flow.current)
-        if mine is not None and type(coro) is not Driven:
+        if mine is not None and mine.loop is loop and type(coro) is not Driven:
             coro = Driven(coro, mine)
         if self._before is not None:
             return self._before(loop, coro, **kwargs)

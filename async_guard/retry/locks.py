@@ -1,0 +1,45 @@
+"""
+Locks that the standard library holds while it runs other people's code.
+
+Such code may wait for the worker, and the worker may want the same lock: it would never come back.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_RLOCK: Any = type(threading.RLock())
+_HOLDING = {
+    logging.Handler.handle.__code__,  # while it formats a record: ``__str__`` of what is logged
+    functools.cached_property.__get__.__code__,  # of all instances at once, up to Python 3.11
+}
+
+
+@contextmanager
+def unlocked(frame: FrameType | None) -> Iterator[None]:
+    """Let go of such locks until the block ends, as a ``Condition`` does while it waits."""
+    locks = list(_held(frame))
+    states = [lock._release_save() for lock in locks]
+    try:
+        yield
+    finally:
+        for lock, state in zip(reversed(locks), reversed(states), strict=True):
+            lock._acquire_restore(state)
+
+
+def _held(frame: FrameType | None) -> Iterator[Any]:
+    """Yield those that the code of this thread, from *frame* outwards, holds."""
+    seen = []
+    while frame is not None:
+        if frame.f_code in _HOLDING:
+            lock = getattr(frame.f_locals["self"], "lock", None)
+            if isinstance(lock, _RLOCK) and lock._is_owned() and lock not in seen:
+                seen.append(lock)
+                yield lock
+        frame = frame.f_back
