@@ -240,16 +240,16 @@ in_worker = sync_to_async(_run, thread_sensitive=True)
 def has_worker_of_its_own() -> bool:
     """Tell whether asgiref has a thread for this request, or that of the caller below."""
     return bool(
-        getattr(AsyncToSync.executors, "current", None)
+        waiting_executor()
         or SyncToAsync.thread_sensitive_context.get(None)
         or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
     )
 
 
-def thread_key() -> tuple[Any, Any]:
-    """Return what asgiref chooses a thread by."""
-    waiting = getattr(AsyncToSync.executors, "current", None)  # in async_to_sync
-    return SyncToAsync.thread_sensitive_context.get(None), waiting
+def waiting_executor() -> Executor | None:
+    """Return the thread that waits in ``async_to_sync``, and carries out what that asks for."""
+    found: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    return found
 
 
 def known_thread() -> Executor | None:
@@ -257,14 +257,14 @@ def known_thread() -> Executor | None:
     context = SyncToAsync.thread_sensitive_context.get(None)
     if context is None or getattr(context, "_exited", False):
         return None
-    if getattr(AsyncToSync.executors, "current", None):
+    if waiting_executor():
         return None
     return SyncToAsync.context_to_thread_executor.get(context)
 
 
 def _executor() -> Executor | None:
     """Return where ``sync_to_async`` would run a call, if such a thread is there already."""
-    found: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    found = waiting_executor()
     context = SyncToAsync.thread_sensitive_context.get(None)
     if found is None and context is not None:
         return SyncToAsync.context_to_thread_executor.get(context)

@@ -35,7 +35,7 @@ from async_guard.access import decorates_coroutine, learn, read_atomic, read_com
 from async_guard.deaf import Deafness
 from async_guard.probe import Seam, patched
 from async_guard.retry import flow
-from async_guard.retry.call import Call, in_worker, thread_key
+from async_guard.retry.call import Call, in_worker
 from async_guard.retry.report import REFUSED, Reporter
 from async_guard.retry.resume import Driven, current_drive, driven, hop, wait_for
 
@@ -106,7 +106,8 @@ class Databases:
             drive = current_drive()
             if drive is None:
                 return original(handler, alias)
-            key = handler, *thread_key(), alias
+            context = SyncToAsync.thread_sensitive_context.get(None)
+            key = handler, context, drive.executor, alias
             known = drive.flow.connections.get(key)
             if known is None:
                 known = hop(original, handler, alias)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
-from asgiref.sync import AsyncToSync, SyncToAsync
+from asgiref.sync import SyncToAsync
 from django.db import connections
 
-from async_guard.retry.call import Call, has_worker_of_its_own
+from async_guard.retry.call import Call, has_worker_of_its_own, waiting_executor
 
 
 class Worker:
@@ -119,10 +119,10 @@ class Flow:
     def is_turn_of(self, drive: Any) -> bool:
         """Tell whether *drive* may use the worker now."""
         turn = self.turn
-        return turn is None or turn[0] is drive or turn[1] is not _outer()
+        return turn is None or turn[0] is drive or turn[1] is not waiting_executor()
 
     def begin_turn(self, drive: Any) -> None:
-        self.turn = drive, _outer()
+        self.turn = drive, waiting_executor()
 
     def end_turn(self, drive: Any) -> None:
         """Let the others go on; nothing if it was not the turn of *drive*."""
@@ -148,11 +148,6 @@ class Flow:
 def _threads() -> Any:
     """Return asgiref's threads, by what stands for them."""
     return SyncToAsync.context_to_thread_executor
-
-
-def _outer() -> Any:
-    """Return the ``async_to_sync`` call that the code runs in: a turn would wait for it."""
-    return getattr(AsyncToSync.executors, "current", None)
 
 
 holders: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
@@ -223,7 +218,8 @@ class entered:
 
 def _with_own_worker(flow: Flow) -> Token[Any] | None:
     """Give *flow* a thread of its own where the requests of a process would share one."""
-    is_apart = current.get() is not None and _outer() is None  # in a thread with a loop of its own
+    # in a thread that a guarded call has started, with a loop of its own
+    is_apart = current.get() is not None and waiting_executor() is None
     if has_worker_of_its_own() and not is_apart:
         return None
     flow.worker = flow.worker or Worker()

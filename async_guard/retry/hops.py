@@ -14,10 +14,11 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from asgiref.sync import SyncToAsync
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from async_guard.retry.batching import load_together
-from async_guard.retry.call import Call, thread_key
+from async_guard.retry.call import Call, waiting_executor
 from async_guard.retry.context import changes, take_over
 from async_guard.retry.statements import counted
 
@@ -179,7 +180,8 @@ class Hops:
     def submit(self, job: Job) -> Job:
         """Have *job* carried out with all that are submitted in this turn of the loop."""
         loop = asyncio.get_running_loop()
-        key = loop, *thread_key()
+        # what async_to_sync waits for is carried out by the thread that waits
+        key = loop, SyncToAsync.thread_sensitive_context.get(None), waiting_executor()
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = []

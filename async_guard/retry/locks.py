@@ -21,25 +21,24 @@ _HOLDING = {
 }
 
 
+def held_locks(frame: FrameType | None) -> list[Any]:
+    """Return those that the code of this thread, from *frame* outwards, holds."""
+    found: list[Any] = []
+    while frame is not None:
+        if frame.f_code in _HOLDING:
+            lock = getattr(frame.f_locals["self"], "lock", None)
+            if isinstance(lock, _RLOCK) and lock._is_owned() and lock not in found:
+                found.append(lock)
+        frame = frame.f_back
+    return found
+
+
 @contextmanager
-def unlocked(frame: FrameType | None) -> Iterator[None]:
-    """Let go of such locks until the block ends, as a ``Condition`` does while it waits."""
-    locks = list(_held(frame))
+def released(locks: list[Any]) -> Iterator[None]:
+    """Let go of locks until the block ends, as a ``Condition`` does while it waits."""
     states = [lock._release_save() for lock in locks]
     try:
         yield
     finally:
         for lock, state in zip(reversed(locks), reversed(states), strict=True):
             lock._acquire_restore(state)
-
-
-def _held(frame: FrameType | None) -> Iterator[Any]:
-    """Yield those that the code of this thread, from *frame* outwards, holds."""
-    seen = []
-    while frame is not None:
-        if frame.f_code in _HOLDING:
-            lock = getattr(frame.f_locals["self"], "lock", None)
-            if isinstance(lock, _RLOCK) and lock._is_owned() and lock not in seen:
-                seen.append(lock)
-                yield lock
-        frame = frame.f_back

@@ -17,6 +17,7 @@ import sys
 import threading
 from asyncio import AbstractEventLoop, current_task, get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -28,9 +29,9 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         'ASYNC_GUARD["AUTO_RETRY"] = "resume" needs greenlet: pip install "async-guard[resume]"'
     ) from error
 
-from async_guard.retry.call import Call, known_thread, raise_as_below
+from async_guard.retry.call import Call, known_thread, raise_as_below, waiting_executor
 from async_guard.retry.flow import Block, Flow, entered, new_flow
-from async_guard.retry.locks import unlocked
+from async_guard.retry.locks import held_locks, released
 
 
 class Step(greenlet):
@@ -120,9 +121,12 @@ def _of_the_coroutine(name: str) -> Any:
 class Driven(Coroutine[Any, Any, Any]):
     """A coroutine run in steps. It passes for the one that it runs: same name, code and frame."""
 
+    _executor: Executor | None
+
     __slots__ = (
         "__qualname__",
         "_coro",
+        "_executor",
         "_step",
         "_wait",
         "flow",
@@ -217,6 +221,15 @@ class Driven(Coroutine[Any, Any, Any]):
         except (GeneratorExit, StopIteration):
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
+
+    @property
+    def executor(self) -> Executor | None:
+        """The thread that waits for it in ``async_to_sync``: the same for all of a coroutine."""
+        try:
+            found = self._executor
+        except AttributeError:  # most coroutines never ask
+            found = self._executor = waiting_executor()
+        return found
 
     def lost(self, connection: Any) -> Any:
         """Return the connection that it is in a transaction on, if *connection* has replaced it."""
@@ -399,11 +412,19 @@ def wait_for(call: Call) -> None:
     """
     step = getcurrent()
     assert type(step) is Step and step.drive is not None
-    with unlocked(sys._getframe(1)):
-        if step.drive.is_closing:
-            call.carry_out_blocking()
-        else:
-            step.caller.switch(call)
+    locks = held_locks(sys._getframe(1))
+    if locks:
+        with released(locks):
+            _wait_for(call, step, step.drive)
+    else:
+        _wait_for(call, step, step.drive)
+
+
+def _wait_for(call: Call, step: Step, drive: Driven) -> None:
+    if drive.is_closing:
+        call.carry_out_blocking()
+    else:
+        step.caller.switch(call)
 
 
 async def driven(coro: Coroutine[Any, Any, Any]) -> Any:
