@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 OFF, WARN, FAIL = "off", "warn", "fail"
 _IS_PART = "async_guard_is_part"
+_NARROWING = ("keyword", "markexpr", "lf", "stepwise")
+_NARROWING_INI = (
+    *("testpaths", "norecursedirs", "python_files", "python_classes", "python_functions"),
+    "collect_imported_tests",
+)
+_COLLECTORS = ("no:python", "no:unittest", "no:doctest")
 _MARKER = (
     "async_guard(allow=[...]): hits that the test may have, as fnmatch patterns over relation, "
     "model, path, path:line, function, rule and fingerprint"
@@ -114,6 +121,7 @@ class Watch:
         self._told = 0
         self._seen = _Seen()
         self._is_part = False
+        self._is_full = False
 
     # --- watching ------------------------------------------------------------------------------
 
@@ -195,55 +203,83 @@ class Watch:
 
     # --- gathering -----------------------------------------------------------------------------
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_ignore_collect(
+        self, collection_path: Path, config: pytest.Config
+    ) -> Generator[None, bool | None, bool | None]:
+        is_ignored = yield
+        if is_ignored and not _is_never_collected(collection_path, config):
+            self._is_part = True
+        return is_ignored
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._is_part = self._is_part or not report.passed
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Notice also what is left out by those who tell nobody that they deselect."""
+        before = len(items)
+        result = yield
+        self._is_part = self._is_part or len(items) < before
+        return result
+
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._is_part = self._is_part or bool(items)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self._is_worker:
             self._seen.add(report.nodeid, getattr(report, "async_guard", {}))
+            self._is_part = self._is_part or report.outcome in ("failed", "skipped")
+            if report.when == "call":
+                self._seen.tests.add(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Hear from a worker of pytest-xdist, which alone knows what was deselected there."""
-        self._is_part = self._is_part or getattr(node, "workeroutput", {}).get(_IS_PART, False)
+        """Hear from a worker of pytest-xdist, which alone knows what was left out there."""
+        self._is_part = self._is_part or getattr(node, "workeroutput", {}).get(_IS_PART, True)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self._is_worker:
             self._config.workeroutput[_IS_PART] = self._is_part  # type: ignore[attr-defined]
-        if self._updates and not self._is_worker and self._path is not None:
-            from async_guard.logs.baseline import Baseline, save_baseline
-
-            kept = {} if self._is_full(exitstatus) else self._known
-            save_baseline(str(self._path), Baseline({**kept, **self._seen.words}))
-
-    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
-        lines = [*self._seen.lines(), *self._unused(exitstatus)]
+            return
+        has_run = 0 < session.testscollected == len(self._seen.tests)
+        is_green = int(exitstatus) == 0 and not self._is_part
+        self._is_full = has_run and is_green and _is_whole(self._config)
         if self._updates:
-            lines.append(f"The baseline {self._path} is written.")
+            self._save()
+
+    def _save(self) -> None:
+        from async_guard.logs.baseline import Baseline, save_baseline
+
+        kept = {} if self._is_full else self._known
+        save_baseline(str(self._path), Baseline({**kept, **self._seen.words}))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        lines = [*self._seen.lines(), *(self._updated() if self._updates else self._unused())]
         if lines:
             terminalreporter.section("async_guard")
             for line in lines:
                 terminalreporter.line(line)
 
-    def _unused(self, exitstatus: int) -> Iterator[str]:
+    def _updated(self) -> Iterator[str]:
+        yield f"The baseline {self._path} is written."
+        if not self._is_full and (kept := len(set(self._known) - set(self._seen.words))):
+            yield (
+                f"Of what it knew, {kept} was not hit and stays: only a run in which every test "
+                "of the project passes takes something out."
+            )
+
+    def _unused(self) -> Iterator[str]:
         """Say what is allowed and never hit, where all tests have run and are green."""
-        if not self._is_full(exitstatus) or self._updates:
+        if not self._is_full:
             return
         for fingerprint in sorted(set(self._known) - set(self._seen.words)):
             yield f"Known, but not hit any more: {fingerprint} {self._known[fingerprint]}"
         for test, pattern in self._seen.unused():
             yield f"Allowed, but not hit: {pattern!r} in {test}"
-
-    def _is_full(self, exitstatus: int) -> bool:
-        option = self._config.option
-        narrowed = (
-            *("keyword", "markexpr", "lf", "failedfirst", "stepwise", "deselect", "ignore"),
-            *("ignore_glob", "collectonly", "setuponly", "setupplan"),
-        )
-        by_paths = self._config.args_source == pytest.Config.ArgsSource.ARGS
-        is_part = self._is_part or by_paths or any(getattr(option, each, None) for each in narrowed)
-        return int(exitstatus) == 0 and not is_part
 
 
 class _Seen:
@@ -251,6 +287,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.words: dict[str, str] = {}
+        self.tests: set[str] = set()
         self._new: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._tests: dict[str, dict[str, None]] = defaultdict(dict)
@@ -335,8 +372,11 @@ def _has_django() -> bool:
 
 def _baseline_path(config: pytest.Config) -> Path | None:
     name = str(config.getini("async_guard_baseline"))
-    folder = config.inipath.parent if config.inipath else config.rootpath
-    return folder / name if name else None
+    return _folder(config) / name if name else None
+
+
+def _folder(config: pytest.Config) -> Path:
+    return config.inipath.parent if config.inipath else config.rootpath
 
 
 def _read(path: Path | None) -> dict[str, str]:
@@ -349,3 +389,38 @@ def _read(path: Path | None) -> dict[str, str]:
         return dict(load_baseline(str(path)).known)
     except CommandFailed as error:
         raise pytest.UsageError(str(error)) from error
+
+
+# --- which tests there are ---------------------------------------------------------------------
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Tell whether the command line asks for all tests that the project has."""
+    option = config.option
+    if any(getattr(option, each, None) for each in _NARROWING):
+        return False
+    if any(each.partition("=")[0] in _NARROWING_INI for each in option.override_ini or ()):
+        return False
+    if any(each in _COLLECTORS for each in option.plugins or ()):
+        return False
+    if config.args_source == pytest.Config.ArgsSource.TESTPATHS:
+        return True
+    asked = [(config.invocation_params.dir / each).resolve() for each in config.args]
+    return all(any(path.is_relative_to(each) for each in asked) for path in _test_paths(config))
+
+
+def _test_paths(config: pytest.Config) -> list[Path]:
+    root = config.rootpath
+    patterns = config.getini("testpaths")
+    names = [name for each in patterns for name in glob.glob(each, root_dir=root, recursive=True)]
+    return [(root / each).resolve() for each in names] or [_folder(config).resolve()]
+
+
+def _is_never_collected(path: Path, config: pytest.Config) -> bool:
+    """Tell whether pytest passes *path* by in every run: caches, environments, norecursedirs."""
+    if path.name == "__pycache__":
+        return True
+    environment = ("pyvenv.cfg", "conda-meta/history")
+    is_environment = any((path / each).is_file() for each in environment)
+    names = config.getini("norecursedirs")
+    return is_environment or (path.is_dir() and any(path.match(each) for each in names))

@@ -309,6 +309,125 @@ def test_baseline_of_some_tests(project):
     assert list(both)[-1] == "version"
 
 
+GONE = {"0" * 16: "what nothing hits"}
+INI_OF_FOLDERS = "[pytest]\nasync_guard_baseline = known.json\n"
+TEST = "def test_one():\n    pass\n\n\ndef test_two():\n    pass\n"
+SKIPPED = "import pytest\n\npytest.importorskip('no_such_module')\n"
+XFAILED = "import pytest\n\n\n@pytest.mark.xfail\ndef test_one():\n    assert 1 == 2\n"
+LAST_FAILED = ".pytest_cache/v/cache/lastfailed"
+UNTOLD = "def pytest_collection_modifyitems(items):\n    del items[0]\n"
+CONTINUED = ["--continue-on-collection-errors"]
+LEAVES = "import pytest\n\n\ndef test_one():\n    pytest.exit('', returncode=0)\n"
+
+
+@pytest.fixture
+def folders(pytester):
+    """Tests in two folders, and a baseline with what they do not hit."""
+    pytester.makeini(INI_OF_FOLDERS)
+    for name in ("a", "b"):
+        (pytester.mkdir(name) / f"test_{name}.py").write_text(TEST)
+    (pytester.path / "known.json").write_text(json.dumps({**GONE, "version": 1}))
+    pytester.plugins.clear()
+    return pytester
+
+
+def runs_folders(project, folder, args, files):
+    for name, text in files.items():
+        (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.path / name).write_text(text)
+    without = [f"-pno:{each}" for each in ("django", "asyncio", "randomly")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.path / folder)
+        return project.runpytest_subprocess(*without, *args)
+
+
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize(
+    ("folder", "args", "files"),
+    [
+        (".", [], {}),
+        (".", ["."], {}),
+        ("b", [".."], {}),
+        (".", ["a", "b"], {"pytest.ini": INI_OF_FOLDERS + "testpaths = a b\n"}),
+        (".", [], {"pytest.ini": INI_OF_FOLDERS + "testpaths = a\n"}),
+        (".", ["--ff"], {}),
+        (".", ["-n2"], {}),
+        (".", [], {"a/__pycache__/x": "", "b/pyvenv.cfg": ""}),
+        (".", [], {"pytest.ini": INI_OF_FOLDERS + "norecursedirs = b\n"}),
+    ],
+)
+def test_whole_run(folder, args, files, folders):
+    """
+    A run of all tests takes out of the baseline what is not hit any more.
+    """
+    result = runs_folders(folders, folder, ["--async-guard-update-baseline", *args], files)
+
+    assert result.ret == 0
+    assert known(folders) == {"version": 1}
+    result.stdout.no_fnmatch_line("Of what it knew*")
+
+
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize(
+    ("folder", "args", "files"),
+    [
+        ("b", [], {}),
+        ("b", ["--rootdir=."], {}),
+        (".", ["a"], {}),
+        (".", ["a/test_a.py::test_one", "b"], {}),
+        (".", ["b"], {"pytest.ini": INI_OF_FOLDERS + "testpaths = a b\n"}),
+        (".", ["-o", "testpaths=b"], {}),
+        (".", ["-o", "norecursedirs=b"], {}),
+        (".", ["-k", "one"], {}),
+        (".", ["-m", "not slow"], {}),
+        (".", ["--deselect=a"], {}),
+        (".", ["--lf"], {LAST_FAILED: '{"a/test_a.py::test_one": true}'}),
+        (".", ["--ignore=b"], {}),
+        (".", ["--ignore-glob=*b.py"], {}),
+        (".", ["-n2", "--ignore=b"], {}),
+        (".", ["--collect-only"], {}),
+        (".", ["--setup-plan"], {}),
+        (".", ["--fixtures"], {}),
+        (".", ["-p", "no:unittest"], {}),
+        (".", [], {"conftest.py": "collect_ignore = ['b']\n"}),
+        (".", [], {"conftest.py": "collect_ignore_glob = ['*b.py']\n"}),
+        (".", [], {"conftest.py": UNTOLD}),
+        (".", ["-n2"], {"conftest.py": UNTOLD}),
+        (".", [], {"b/test_b.py": SKIPPED}),
+        (".", ["-n2"], {"b/test_b.py": SKIPPED}),
+        (".", [], {"b/test_b.py": XFAILED}),
+        (".", [], {"b/test_b.py": XFAILED.replace("xfail", "skip")}),
+        (".", [], {"b/test_b.py": XFAILED.replace("xfail", "usefixtures('none')")}),
+        (".", ["-x"], {"a/test_a.py": "def test_one():\n    assert 1 == 2\n"}),
+        (".", CONTINUED, {"b/test_b.py": "assert 1 == 2\n"}),
+        (".", [], {"a/test_a.py": LEAVES}),
+        (".", [], {"a/test_a.py": "def test_one():\n    raise KeyboardInterrupt\n"}),
+    ],
+)
+def test_part_of_a_run(folder, args, files, folders):
+    """
+    A run that leaves a test out, however it does, takes nothing out of the baseline.
+    """
+    result = runs_folders(folders, folder, ["--async-guard-update-baseline", *args], files)
+
+    assert result.ret != pytest.ExitCode.USAGE_ERROR
+    assert known(folders) == {**GONE, "version": 1}
+    result.stdout.no_fnmatch_line("INTERNALERROR*")
+
+
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize(("folder", "tells"), [(".", True), ("b", False)])
+def test_what_is_gone(folder, tells, folders):
+    """
+    Only a run of all tests tells what is not hit any more; one of some says what it kept.
+    """
+    result = runs_folders(folders, folder, ["--async-guard=fail"], {})
+    updated = runs_folders(folders, folder, ["--async-guard-update-baseline"], {})
+
+    assert ("Known, but not hit any more: 0" in result.stdout.str()) is tells
+    assert ("Of what it knew, 1 was not hit and stays: " in updated.stdout.str()) is not tells
+
+
 @pytest.mark.usefixtures("is_counted")
 def test_broken_baseline(project):
     """
