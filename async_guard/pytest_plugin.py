@@ -54,14 +54,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    if config.getoption("--async-guard-update-baseline") and not config.getini(
-        "async_guard_baseline"
-    ):
-        raise pytest.UsageError("--async-guard-update-baseline needs async_guard_baseline.")
+    if config.getoption("--async-guard-update-baseline"):
+        _check_baseline(_baseline_path(config))
     if config.getoption("--async-guard") != OFF or config.getoption(
         "--async-guard-update-baseline"
     ):
         config.pluginmanager.register(Watch(config), "async_guard_watch")
+
+
+def _check_baseline(path: Path | None) -> None:
+    """Refuse before the tests run what would be known only after them."""
+    if path is None:
+        raise pytest.UsageError("--async-guard-update-baseline needs async_guard_baseline.")
+    if not path.parent.is_dir():
+        raise pytest.UsageError(
+            f"async_guard_baseline is {path}, and there is no folder {path.parent}: make it first."
+        )
 
 
 @pytest.fixture
@@ -122,6 +130,7 @@ class Watch:
         self._seen = _Seen()
         self._is_part = False
         self._is_full = False
+        self._failed = ""
 
     # --- watching ------------------------------------------------------------------------------
 
@@ -248,14 +257,19 @@ class Watch:
         has_run = 0 < session.testscollected == len(self._seen.tests)
         is_green = int(exitstatus) == 0 and not self._is_part
         self._is_full = has_run and is_green and _is_whole(self._config)
-        if self._updates:
-            self._save()
+        if self._updates and not self._save():
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
-    def _save(self) -> None:
+    def _save(self) -> bool:
         from async_guard.logs.baseline import Baseline, save_baseline
+        from async_guard.logs.failures import CommandFailed
 
         kept = {} if self._is_full else self._known
-        save_baseline(str(self._path), Baseline({**kept, **self._seen.words}))
+        try:
+            save_baseline(str(self._path), Baseline({**kept, **self._seen.words}))
+        except CommandFailed as failed:
+            self._failed = str(failed)
+        return not self._failed
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         lines = [*self._seen.lines(), *(self._updated() if self._updates else self._unused())]
@@ -265,6 +279,9 @@ class Watch:
                 terminalreporter.line(line)
 
     def _updated(self) -> Iterator[str]:
+        if self._failed:
+            yield self._failed
+            return
         yield f"The baseline {self._path} is written."
         if not self._is_full and (kept := len(set(self._known) - set(self._seen.words))):
             yield (

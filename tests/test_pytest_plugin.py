@@ -451,6 +451,26 @@ def test_update_without_a_baseline(project):
     assert run(project, "--async-guard-update-baseline").ret == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.usefixtures("is_counted")
+def test_update_in_a_folder_that_is_not_there(folders):
+    """
+    So is an update in a folder that is missing; one that goes while the tests run is told, too.
+    """
+    args = ["--async-guard-update-baseline", "-o", "async_guard_baseline=new/known.json"]
+    missing = runs_folders(folders, ".", args, {})
+    goes = "import os\n\n\ndef test_one():\n    os.rmdir('new')\n"
+    folders.mkdir("new")
+    gone = runs_folders(folders, ".", args, {"a/test_a.py": goes})
+
+    path = folders.path / "new" / "known.json"
+    missing.stderr.fnmatch_lines(
+        [f"ERROR: async_guard_baseline is {path}, and there is no folder {path.parent}: make it *"]
+    )
+    gone.stdout.fnmatch_lines([f"{path} cannot be written: No such file or directory."])
+    gone.stdout.no_fnmatch_line("The baseline * is written.")
+    assert [missing.ret, gone.ret] == [pytest.ExitCode.USAGE_ERROR] * 2
+
+
 def test_xdist(project):
     """
     The hits of all workers come together, in the list and in the baseline.
