@@ -13,7 +13,7 @@ import contextlib
 import fnmatch
 import glob
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,10 @@ class Watch:
         self._flush()
         self.current.clear()
         self._new, self._told = [], 0
-        return (yield)
+        result = yield
+        for mark in item.iter_markers("async_guard"):
+            _check_marker(mark)
+        return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -356,17 +359,29 @@ def _sentences(hits: Sequence[Hit]) -> str:
     return "\n".join(["The test accessed the database while the event loop runs:", *lines])
 
 
+def _check_marker(mark: pytest.Mark) -> None:
+    """Let a test fail whose marker would allow nothing, or something else than it says."""
+    if mark.args or mark.kwargs.keys() - {"allow"} or _patterns(mark) is None:
+        given = [*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())]
+        pytest.fail(
+            f"@pytest.mark.async_guard({', '.join(given)}) of this test is not understood: "
+            'write allow=["pattern", ...].',
+            pytrace=False,
+        )
+
+
 def _allowed(item: pytest.Item) -> list[str]:
-    return [
-        str(pattern)
-        for marker in item.iter_markers("async_guard")
-        for pattern in _patterns(marker.kwargs.get("allow", ()))
-    ]
+    marks = item.iter_markers("async_guard")
+    return [pattern for mark in marks for pattern in _patterns(mark) or ()]
 
 
-def _patterns(allow: Any) -> Any:
-    """Return one pattern without its list in a list: of its letters, ``*`` would allow all."""
-    return (allow,) if isinstance(allow, str) else allow
+def _patterns(mark: pytest.Mark) -> list[str] | None:
+    """Return what *mark* allows, also one pattern without its list; None: it is no pattern."""
+    allow = mark.kwargs.get("allow", ())
+    if isinstance(allow, str):
+        return [allow]
+    is_list = isinstance(allow, Collection) and all(isinstance(each, str) for each in allow)
+    return list(allow) if is_list else None
 
 
 def _matches(hit: Hit, pattern: str) -> bool:

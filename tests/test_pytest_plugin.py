@@ -245,6 +245,31 @@ def test_one_pattern_without_a_list(project):
     assert fails == {"views.sw*": 0, "no.such*": 1}
 
 
+@pytest.mark.usefixtures("is_counted")
+def test_marker_that_is_not_understood(folders):
+    """
+    A marker that would allow nothing of what it says is an error of its test, in one sentence.
+    """
+    given = ("allow=5", "allow=None", "allow=['a', 1]", "['auth.*']", "allowed=['a']")
+    tests = [
+        f"@pytest.mark.async_guard({each})\ndef test_{number}():\n    pass\n"
+        for number, each in enumerate(given)
+    ]
+    allowing = "pytestmark = pytest.mark.async_guard(allow=('a', 'b'))\n"
+    files = {"a/test_a.py": "import pytest\n\n" + allowing + "\n".join(tests)}
+
+    result = runs_folders(folders, ".", ["--async-guard=warn"], files)
+
+    result.assert_outcomes(passed=2, errors=len(given))
+    said = "@pytest.mark.async_guard({}) of this test is not understood: write allow=[[]*].".format
+    lines = [
+        [f"*ERROR at setup of test_{number} *", said(each.replace("[", "[[]"))]
+        for number, each in enumerate(given)
+    ]
+    result.stdout.fnmatch_lines([line for pair in lines for line in pair])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
 DESELECT = """
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
