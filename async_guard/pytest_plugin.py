@@ -127,6 +127,7 @@ class Watch:
         self.current: list[Hit] = []
         self._new: list[dict[str, Any]] = []
         self._told = 0
+        self._places: dict[int, str] = {}
         self._seen = _Seen()
         self._is_part = False
         self._is_full = False
@@ -186,14 +187,22 @@ class Watch:
         self._flush()
         hits = [hit for hit in self.current[self._told :] if hit.outcome != "handled"]
         self._told = len(self.current)
-        allowed = _allowed(item)
+        allowed = self._allowed(item)
         new = []
         for hit in hits:
-            patterns = [each for each in allowed if _matches(hit, each)]
-            is_new = not patterns and hit.fingerprint not in self._known
-            self._new.append(_told(hit, is_new, patterns))
+            by = [(place, pattern) for place, pattern in allowed if _matches(hit, pattern)]
+            is_new = not by and hit.fingerprint not in self._known
+            self._new.append(_told(hit, is_new, by))
             new += [hit] if is_new else []
         return new
+
+    def _allowed(self, item: pytest.Item) -> list[tuple[str, str]]:
+        """Return each pattern, and where its marker is: a module's is one for all of its tests."""
+        return [
+            (self._places.get(id(mark), node.nodeid), pattern)
+            for node, mark in item.iter_markers_with_node("async_guard")
+            for pattern in _patterns(mark) or ()
+        ]
 
     def _flush(self) -> None:
         if self.is_watching:
@@ -208,7 +217,7 @@ class Watch:
         report = yield
         seen, self._new = self._new, []
         has_run = call.when == "call" and report.passed  # one that is skipped could not be hit
-        allow = _allowed(item) if has_run else []
+        allow = self._allowed(item) if has_run else []
         if seen or allow:
             vars(report)["async_guard"] = {"hits": seen, "allow": allow}
         return report
@@ -236,6 +245,12 @@ class Watch:
         result = yield
         self._is_part = self._is_part or len(items) < before
         return result
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Name a marker by the first that it is on: all workers of pytest-xdist collect alike."""
+        for item in session.items:
+            for node, mark in item.iter_markers_with_node("async_guard"):
+                self._places.setdefault(id(mark), node.nodeid)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._is_part = self._is_part or bool(items)
@@ -298,8 +313,8 @@ class Watch:
             return
         for fingerprint in sorted(set(self._known) - set(self._seen.words)):
             yield f"Known, but not hit any more: {fingerprint} {self._known[fingerprint]}"
-        for test, pattern in self._seen.unused():
-            yield f"Allowed, but not hit: {pattern!r} in {test}"
+        for place, pattern in self._seen.unused():
+            yield f"Allowed, but not hit: {pattern!r} in {place}"
 
 
 class _Seen:
@@ -314,11 +329,11 @@ class _Seen:
         self._allow: dict[tuple[str, str], bool] = {}
 
     def add(self, test: str, told: dict[str, Any]) -> None:
-        for pattern in told.get("allow", ()):
-            self._allow.setdefault((test, pattern), False)
+        for place, pattern in told.get("allow", ()):
+            self._allow.setdefault((place, pattern), False)
         for hit in told.get("hits", ()):
             fingerprint = hit["fingerprint"]
-            self._allow.update({(test, pattern): True for pattern in hit["allowed"]})
+            self._allow.update(dict.fromkeys(hit["allowed"], True))
             if not hit["allowed"]:
                 self.words[fingerprint] = hit["words"]
             if hit["is_new"]:
@@ -338,7 +353,7 @@ class _Seen:
 # --- one hit -----------------------------------------------------------------------------------
 
 
-def _told(hit: Hit, is_new: bool, allowed: list[str]) -> dict[str, Any]:
+def _told(hit: Hit, is_new: bool, allowed: list[tuple[str, str]]) -> dict[str, Any]:
     """Return what the main process needs to know; it may come from a worker."""
     return {
         "fingerprint": hit.fingerprint,
@@ -368,11 +383,6 @@ def _check_marker(mark: pytest.Mark) -> None:
             'write allow=["pattern", ...].',
             pytrace=False,
         )
-
-
-def _allowed(item: pytest.Item) -> list[str]:
-    marks = item.iter_markers("async_guard")
-    return [pattern for mark in marks for pattern in _patterns(mark) or ()]
 
 
 def _patterns(mark: pytest.Mark) -> list[str] | None:

@@ -220,6 +220,47 @@ def test_unused_allowance(project):
         run(project, "--async-guard=warn", *args).stdout.no_fnmatch_line(said)
 
 
+SHARED = """
+import pytest
+
+from views import fine, swallow, swallow_users
+
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.async_guard(allow=["views.swallow", "no.such"]),
+]
+
+
+@pytest.mark.async_guard(allow=["auth.User", "nor.such"])
+@pytest.mark.parametrize("function", [fine, swallow, swallow_users])
+async def test_each(function):
+    await function()
+
+
+async def test_fine():
+    await fine()
+"""
+
+
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_allowance_of_several_tests(workers, project):
+    """
+    What is allowed for several tests is unused where none of them has used it, and told once.
+    """
+    project.makepyfile(test_it=SHARED)
+
+    result = run(project, "--async-guard=fail", workers)
+
+    result.assert_outcomes(passed=4)
+    told = [line for line in result.outlines if line.startswith("Allowed, but not hit: ")]
+    assert sorted(told) == [
+        "Allowed, but not hit: 'no.such' in test_it.py",
+        "Allowed, but not hit: 'nor.such' in test_it.py::test_each[fine]",
+    ]
+
+
 def test_allowance_of_a_skipped_test(project):
     """
     What is allowed for a test that is skipped could not be hit.
