@@ -192,6 +192,24 @@ def test_failing_test(project):
     result.stdout.fnmatch_lines(["*assert 1 == 2*", "* ×1 views.swallow evaluated*"])
 
 
+@pytest.mark.usefixtures("is_counted")
+@pytest.mark.parametrize(
+    ("mark", "outcomes"),
+    [("xfail(strict=True)", {"xfailed": 1}), ("xfail(raises=ValueError)", {"failed": 1})],
+)
+def test_expected_failure(mark, outcomes, project):
+    """
+    A hit fails its test as an assertion does: who expects any failure also expects this one.
+    """
+    marker = f"@pytest.mark.{mark}\nasync def test_swallows"
+    project.makepyfile(test_it=TESTS.replace("async def test_swallows", marker))
+
+    result = run(project, "--async-guard=fail")
+
+    result.assert_outcomes(passed=1, **outcomes)
+    result.stdout.fnmatch_lines(["* ×1 views.swallow evaluated a Group queryset*"])
+
+
 @pytest.mark.parametrize("pattern", ["views.swallow", "auth.Group", "AG106", "views.py:*"])
 def test_allow(pattern, project):
     """
