@@ -67,35 +67,39 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     Do what *options* say, and write to *out*.
 
     Raises:
-        CommandFailed: wrong use, or input that cannot be read.
+        CommandFailed: wrong use, input that cannot be read, or output that is full.
     """
-    status: int = options.run(options, out)
+    status = FINE
+    try:
+        status = options.run(options, out)
+        out.flush()
+    except BrokenPipeError:  # `async-guard report … | head` has seen enough
+        _forget_output()
+    except OSError as error:  # the disk is full
+        _forget_output()
+        where = error.filename or "standard output"
+        raise CommandFailed(f"{where} failed: {error.strerror}.") from error
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the console script."""
     options = make_parser().parse_args(arguments)
-    out: Any = sys.stdout
-    with suppress(AttributeError):  # somebody put another object in its place
-        out.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no failure
+    show_anything()
     try:
-        status = run(options, out)
-        out.flush()
+        return run(options, sys.stdout)
     except CommandFailed as failed:
         print(f"async-guard: {failed}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # `async-guard report … | head` has seen enough
-        _forget_output()
-        return FINE
-    except OSError as error:  # the disk is full
-        _forget_output()
-        where = error.filename or "standard output"
-        print(f"async-guard: {where} failed: {error.strerror}.", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return status
+
+
+def show_anything() -> None:
+    """Have standard output escape what it cannot encode: that is no failure."""
+    out: Any = sys.stdout
+    with suppress(AttributeError):  # somebody put another object in its place
+        out.reconfigure(errors="backslashreplace")
 
 
 def _forget_output() -> None:

@@ -23,6 +23,7 @@ from tests.logs.making import FOREIGN, event, line, summary
 
 NO_SETTINGS = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
 COMMAND = [sys.executable, "-m", "async_guard"]
+MANAGE = [sys.executable, "-m", "django", "async_guard"]
 
 
 @pytest.fixture
@@ -525,30 +526,72 @@ def test_on_a_terminal(log):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_output_that_cannot_show_everything(log):
+SETTINGS = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+SPEAKERS = [b"async-guard", b"CommandError"]
+both = pytest.mark.parametrize(
+    ("command", "environment"), [(COMMAND, NO_SETTINGS), (MANAGE, SETTINGS)], ids=["own", "manage"]
+)
+
+
+@both
+def test_output_that_cannot_show_everything(command, environment, log):
     """
     What standard output cannot encode is escaped, and ends no report.
     """
-    environment = {**NO_SETTINGS, **counted(), "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([*COMMAND, "report", log], env=environment, capture_output=True)
+    environment = {**environment, **counted(), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "report", log], env=environment, capture_output=True)
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"raised \\xb7 AG101" in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
-def test_output_that_is_full(log):
+@both
+def test_output_that_is_full(command, environment, log):
     """
     A full disk behind standard output is status 2 and one sentence.
     """
-    environment = {**NO_SETTINGS, **counted()}
+    environment = {**environment, **counted()}
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*COMMAND, "report", log], env=environment, stdout=full, stderr=subprocess.PIPE
+            [*command, "report", log], env=environment, stdout=full, stderr=subprocess.PIPE
         )
 
-    said = b"async-guard: standard output failed: No space left on device.\n"
-    assert (done.returncode, done.stderr) == (2, said)
+    speaker, said = done.stderr.split(b": ", 1)
+    assert (done.returncode, speaker) == (2, SPEAKERS[command is MANAGE])
+    assert said == b"standard output failed: No space left on device.\n"
+
+
+@both
+def test_output_that_nobody_reads(command, environment, log):
+    """
+    A reader that has gone is no failure.
+    """
+    shown, stdout = os.pipe()
+    os.close(shown)
+    with open(stdout, "wb") as pipe:
+        done = subprocess.run(
+            [*command, "report", log],
+            env={**environment, **counted()},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+        )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", [[], ["report"], ["report", "x", "--nope"]])
+def test_usage_of_the_management_command(arguments):
+    """
+    ``manage.py async_guard`` says in one sentence, too, what is wrong; called, it raises it.
+    """
+    environment = {**SETTINGS, **counted()}
+    done = subprocess.run([*MANAGE, *arguments], env=environment, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "async_guard" in done.stderr.split(": ")[0]
+    with pytest.raises(CommandError, match="Error: "):
+        call_command("async_guard", *arguments)
 
 
 def test_sql_of_a_name_that_is_no_text(log, capsys):
