@@ -88,10 +88,14 @@ def _lines(text: str) -> int:
 def _paths(patterns: list[str]) -> list[str]:
     paths = [found for each in patterns for found in sorted(glob.glob(each)) or [each]]
     for path in paths:
+        if path == "-":
+            raise CommandFailed("follow takes files: async-guard report - reads standard input.")
         if not path or "\0" in path:
             raise CommandFailed(f"{path!r} is no PATH: name a log file.")
         if os.path.isdir(path):
             raise CommandFailed(f"{path} is a directory: follow takes files.")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise CommandFailed(f"{path} is a pipe or a device: follow takes files.")
         if os.path.exists(path) and not os.access(path, os.R_OK):
             raise CommandFailed(f"{path} cannot be read.")
     return list(dict.fromkeys(paths))
@@ -114,6 +118,8 @@ class Follower:
     def __init__(self, filters: Filters, known: set[str], out: TextIO) -> None:
         self._filters = filters
         self._known = known
+        self._told: set[str] = set()
+        self._waiting: dict[str, Tally] = {}
         self._out = out
         self._accounts = Accounts()
         self._more: Counter[str] = Counter()
@@ -142,20 +148,28 @@ class Follower:
                 reader.finish()
         self.tell_counts()
         self._accounts.files = len(tails)
-        self._write("\n".join(summed_up(self._accounts)))
+        for sentence in summed_up(self._accounts):
+            self._write(sentence)
 
     def _tell(self, event: Event) -> None:
         fingerprint = event.traits.fingerprint
         if fingerprint is None or not self._filters.admit(event):
             return
         self._totals[fingerprint] += event.count
-        if fingerprint in self._known:
+        if fingerprint in self._told:
             self._more[fingerprint] += event.count
             return
-        self._known.add(fingerprint)
-        tally = Tally(fingerprint, event)
+        tally = self._waiting.setdefault(fingerprint, Tally(fingerprint, event))
         tally.count_event(event)
-        self._write(_line(Problem(tally), event.when))
+        if self._filters.admit_problem(tally):
+            self._tell_problem(self._waiting.pop(fingerprint), event.when)
+
+    def _tell_problem(self, tally: Tally, when: float | None) -> None:
+        self._told.add(tally.fingerprint)
+        if tally.fingerprint in self._known:
+            self._more[tally.fingerprint] += tally.count
+        else:
+            self._write(_line(Problem(tally), when))
 
     def tell_counts(self) -> None:
         """Write how many more hits the known problems had."""
@@ -166,15 +180,26 @@ class Follower:
         self._more.clear()
 
     def _write(self, line: str) -> None:
-        self._out.write(line + "\n")
+        shown = line if line.isprintable() else "".join(map(_escaped, line))
+        self._out.write(shown + "\n")
         self._out.flush()
 
 
+def _escaped(character: str) -> str:
+    """Have a line break in a name begin no line."""
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
 def _line(problem: Problem, when: float | None) -> str:
-    return (
-        f"{_clock(when)}  new     {problem.fingerprint}  {problem.outcomes} {problem.subject} "
-        f"at {problem.place} in {problem.function}. {problem.advice}"
+    """Say what the log says: a hit in a line that was cut has no place."""
+    parts = (
+        problem.outcomes,
+        problem.subject,
+        problem.hit.path and f"at {problem.place}",
+        problem.function and f"in {problem.function}",
     )
+    what = " ".join(part for part in parts if part)
+    return f"{_clock(when)}  new     {problem.fingerprint}  {what}. {problem.advice}"
 
 
 def _clock(when: float | None = None) -> str:

@@ -121,6 +121,8 @@ def test_management_command(log):
         ["follow", "{log}", "-n", "²"],
         ["follow", ""],
         ["follow", "a\0b"],
+        ["follow", "-"],
+        ["follow", "/dev/null"],
         ["export", "--to", "parquet", "{log}"],
         ["export", "--to", "jsonl", "-o", "/nope/x", "{log}"],
         ["sql", "selec", "{log}"],

@@ -130,6 +130,67 @@ def test_follower(tmp_path):
     assert "1 lost." in said
 
 
+def followed(folder, filters: Filters, known: set[str], *lines: str) -> list[str]:
+    """Return what is told of *lines*, and how often it has come since, without the times."""
+    path = folder / "app.log"
+    path.write_text("\n".join([*lines, ""]))
+    out = io.StringIO()
+    follower = follow.Follower(filters, known, out)
+    tail = Tail(str(path), -1)
+    follower.read(tail)
+    follower.tell_counts()
+    tail.close()
+    return [each[10:] for each in out.getvalue().splitlines()]
+
+
+def test_one_line(tmp_path):
+    """
+    A line break in a name or an advice is shown, and begins no line.
+    """
+    names = {"relation": "a\nb", "code__file__path": "c\n.py", "advice": "d\n\te"}
+
+    said = followed(tmp_path, Filters(), set(), line(1, **names))
+
+    assert said == [
+        r"new     0000000000000001  raised a\nb at c\n.py:24 in UserType.profile. d\n\te"
+    ]
+
+
+def test_hit_without_a_place(tmp_path):
+    """
+    Of a hit that lost its place the rest is told.
+    """
+    whole, _, _ = line(1).partition(', "code.function.name"')
+
+    said = followed(tmp_path, Filters(), set(), whole + "}")
+
+    assert said == [
+        "new     0000000000000001  raised users.User.profile. "
+        'Use select_related("profile") where Query.users loads the User.'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        (Filters(field=("UserType.*",)), ["new 1", "+1 2", "+3 1"]),
+        (Filters(field=("UserType.name",)), []),
+        (Filters(min_count=2), ["new 1", "+1 1"]),
+        (Filters(min_count=5), []),
+    ],
+)
+def test_problems_that_are_followed(filters, told, tmp_path):
+    """
+    A problem is told when it is one of those that were asked for.
+    """
+    lines = [line(1), line(2), line(1, count=2), line(1)]
+
+    said = followed(tmp_path, filters, {f"{2:016x}"}, *lines)
+
+    shown = [each.split()[:2] for each in said]
+    assert sorted(f"{what} {int(which, 16)}" for what, which in shown) == sorted(told)
+
+
 def test_foreign_lines(tmp_path):
     """
     Foreign lines are no damage, also where they look cut.
