@@ -8,6 +8,7 @@ No counts and no dates, so that it changes only when a problem comes or goes, an
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ def load_baseline(path: str) -> Baseline:
         raise CommandFailed(f"The baseline {path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CommandFailed(f"The baseline {path} is not JSON: {error}.") from error
-    if not isinstance(raw, dict) or raw.pop(VERSION_KEY, None) != VERSION:
+    version = raw.pop(VERSION_KEY, None) if isinstance(raw, dict) else None
+    if version != VERSION or isinstance(version, bool):
         raise CommandFailed(f"{path} is no baseline of version {VERSION}.")
     for key, what in raw.items():
         if not isinstance(what, str):
@@ -49,8 +51,8 @@ def load_baseline(path: str) -> Baseline:
 
 
 def save_baseline(path: str, baseline: Baseline) -> None:
-    """Write *baseline* as a whole or not at all."""
-    write_file(path, dumped(baseline))
+    """Write *baseline* as a whole or not at all; a link goes on to lead to it."""
+    write_file(os.path.realpath(path) if os.path.isfile(path) else path, dumped(baseline))
 
 
 def dumped(baseline: Baseline) -> str:

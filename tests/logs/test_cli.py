@@ -236,7 +236,7 @@ def test_baseline_without_a_name(log, capsys):
     assert run("follow", log, "--baseline", "", capsys=capsys)[0] == 2
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', "import os\n"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', '{"version": true}', "import os\n"])
 def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
     """
     What is no baseline, or a damaged one, is left as it is.
@@ -248,6 +248,34 @@ def test_only_a_baseline_is_written_over(log, tmp_path, capsys, text):
 
     assert (status, out, path.read_text()) == (2, "", text)
     assert err.endswith(" Remove it, or name another file with -o.\n")
+
+
+def test_baseline_to_standard_output(log, tmp_path, capsys, monkeypatch):
+    """
+    ``-`` is standard output, and nothing but the baseline goes there.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("no baseline")
+
+    status, out, err = run("baseline", "write", log, "-o", "-", capsys=capsys)
+
+    what = "users.User.profile in users.types.UserType.profile"
+    known = {f"{number:016x}": what for number in (1, 2, 3)}
+    assert (status, json.loads(out), err) == (0, {**known, "version": 1}, "")
+    assert Path("-").read_text() == "no baseline"
+
+
+def test_baseline_behind_a_link(log, tmp_path, capsys):
+    """
+    A baseline behind a link is written where the link leads.
+    """
+    path, link = tmp_path / "known.json", tmp_path / "link.json"
+    path.write_text('{"version": 1}')
+    link.symlink_to(path.name)
+
+    status, _, _ = run("baseline", "write", log, "-o", str(link), capsys=capsys)
+
+    assert (status, link.is_symlink(), len(json.loads(path.read_text()))) == (0, True, 4)
 
 
 def test_filters_know_the_schema():
