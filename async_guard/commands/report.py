@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from async_guard.commands.checkout import add_root, checkout_of
@@ -63,7 +64,8 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     checkout = checkout_of(options.root)
     report = make_report(_read(options, filters), filters, baseline, propose=checkout.propose)
     report.patch_note, report.repository = checkout.note, checkout.repository
-    _write(report, options, out)
+    with suppress(BrokenPipeError):  # `… | head` has seen enough, and the status says the rest
+        _write(report, options, out)
     found = report.new if options.fail_on == NEW else report.problems
     return 1 if options.fail_on and found else 0
 

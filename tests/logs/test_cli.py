@@ -593,21 +593,30 @@ def test_output_that_is_full(command, environment, log):
 
 
 @both
-def test_output_that_nobody_reads(command, environment, log):
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered", "status"),
+    [
+        (["report"], "", 0),
+        (["report", "--fail-on", "any", "--format", "html"], "", 1),
+        (["report", "--fail-on", "any"], "1", 1),
+        (["explain", f"{1:016x}"], "1", 0),
+    ],
+)
+def test_output_that_nobody_reads(command, environment, unbuffered, arguments, status, log):
     """
-    A reader that has gone is no failure.
+    A reader that has gone is no failure, and what was found still is the exit status.
     """
     shown, stdout = os.pipe()
     os.close(shown)
     with open(stdout, "wb") as pipe:
         done = subprocess.run(
-            [*command, "report", log],
-            env={**environment, **counted()},
+            [*command, *arguments, log],
+            env={**environment, **counted(), "PYTHONUNBUFFERED": unbuffered},
             stdout=pipe,
             stderr=subprocess.PIPE,
         )
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (status, b"")
 
 
 @pytest.mark.parametrize("arguments", [[], ["report"], ["report", "x", "--nope"]])
