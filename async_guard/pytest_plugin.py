@@ -252,6 +252,10 @@ class Watch:
             for node, mark in item.iter_markers_with_node("async_guard"):
                 self._places.setdefault(id(mark), node.nodeid)
 
+    def pytest_keyboard_interrupt(self) -> None:
+        """Notice also ``pytest.exit()`` of a status that says that all is well."""
+        self._is_part = True
+
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._is_part = self._is_part or bool(items)
 

@@ -401,6 +401,19 @@ XFAILED = "import pytest\n\n\n@pytest.mark.xfail\ndef test_one():\n    assert 1 
 LAST_FAILED = ".pytest_cache/v/cache/lastfailed"
 UNTOLD = "def pytest_collection_modifyitems(items):\n    del items[0]\n"
 CONTINUED = ["--continue-on-collection-errors"]
+FAILS_THE_RUN = """
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session):
+    yield
+    session.testsfailed = 1
+    return True
+"""
+LEAVES_LATE = (
+    TEST + "\n\ndef teardown_module():\n    import pytest\n    pytest.exit('', returncode=0)\n"
+)
 LEAVES = "import pytest\n\n\ndef test_one():\n    pytest.exit('', returncode=0)\n"
 
 
@@ -485,6 +498,8 @@ def test_whole_run(folder, args, files, folders):
         (".", ["-x"], {"a/test_a.py": "def test_one():\n    assert 1 == 2\n"}),
         (".", CONTINUED, {"b/test_b.py": "assert 1 == 2\n"}),
         (".", [], {"a/test_a.py": LEAVES}),
+        (".", [], {"b/test_b.py": LEAVES_LATE}),
+        (".", [], {"conftest.py": FAILS_THE_RUN}),
         (".", [], {"a/test_a.py": "def test_one():\n    raise KeyboardInterrupt\n"}),
     ],
 )
