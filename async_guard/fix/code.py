@@ -141,3 +141,12 @@ def module_alias(source: Source, module: str) -> str | None:
                     if alias.evaluated_name == module:
                         return alias.evaluated_alias or module
     return None
+
+
+def module_of(source: Source, name: str) -> str | None:
+    """Return the module that ``import`` has given the name to, anywhere in the file."""
+    for node in source.nodes:
+        for alias in node.names if isinstance(node, cst.Import) else ():
+            if (alias.evaluated_alias or alias.evaluated_name.split(".")[0]) == name:
+                return alias.evaluated_name
+    return None

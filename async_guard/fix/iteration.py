@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import libcst as cst
 
+from async_guard.fix.certain import (
+    is_endless,
+    is_fresh,
+    is_queryset,
+    is_slice,
+    is_standard,
+    iterated,
+    may_be_rows,
+)
 from async_guard.fix.checkout import Source
 from async_guard.fix.code import (
     SYNC_TO_ASYNC,
@@ -19,19 +29,23 @@ from async_guard.fix.code import (
 )
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
-from async_guard.fix.queryset import is_manager, queryset_of
+from async_guard.fix.queryset import queryset_of
 from async_guard.fix.refusal import InGenerator, Refused
-from async_guard.fix.scope import Binding, awaiting_function, bindings
+from async_guard.fix.scope import awaiting_function
 from async_guard.fix.thread import rows_in_thread, threaded_access, threaded_call
 
 _LISTS = {"list": cst.ListComp, "set": cst.SetComp}
+_WHOLE = {"list", "tuple", "set", "frozenset", "dict", "len", "bool"}
 _METHODS = {"len": "acount", "bool": "aexists"}
 _CONSUMERS = {
     *("list", "tuple", "set", "frozenset", "dict", "sorted", "reversed", "enumerate", "iter"),
     *("sum", "max", "min", "any", "all", "str", "repr", "print", "len", "bool", "zip", "map"),
     *("filter", "deque", "Counter"),
 }
-_TAKING = {"join", "extend"}
+_TAKING = {
+    *("join", "extend", "extendleft", "update", "intersection_update", "difference_update"),
+    *("symmetric_difference_update", "issubset", "issuperset", "isdisjoint"),
+}
 
 
 def async_iteration(place: Place) -> list[Edit]:
@@ -46,21 +60,23 @@ def async_iteration(place: Place) -> list[Edit]:
     if place.hit.orm_operation == "bool":
         node = _asked_of(place, node)
     if starred := _starred(node):
-        return [_rows_in_place(source, starred)]
-    if isinstance(node, cst.Call) and _is_consumer(node):
+        return [_rows_in_place(source, each) for each in starred]
+    if isinstance(node, cst.Call) and _is_consumer(source, node):
         return _consumer(place, node)
     loop = _loop_over(source, node)
     if loop is not None and not _is_part(place, node):
         return [_loop(place, loop, node)]
     if isinstance(node, cst.Comparison) and len(node.comparisons) == 1:
         return _contains(source, node)
-    if isinstance(node, cst.Subscript) and not _is_slice(node):
-        return [_index(source, node)]
     if isinstance(node, cst.NamedExpr) and _is_test(source, node):
-        return [_tested(source, node)]
+        return [_in_thread(source, node, "bool")]
+    if place.hit.orm_operation == "bool" and not is_queryset(source, node):
+        return [_truth(source, node)]
+    if isinstance(node, cst.Subscript) and not is_slice(node):
+        return [_index(source, node)]
     if place.hit.access != "raw_sql" and _asks_only(source, node):
         return [Edit(source, node, lambda old: awaited(source, node, _asked(old, "aexists")))]
-    if _is_queryset(node) or isinstance(node, cst.Name | cst.Subscript):
+    if is_queryset(source, node) or _is_iterated(source, node):
         return [_rows_in_place(source, node)]
     raise Refused(
         f"How {place.hit.text} evaluates a queryset in {function.name.value} is not sure."
@@ -70,40 +86,56 @@ def async_iteration(place: Place) -> list[Edit]:
 def _is_part(place: Place, node: cst.CSTNode) -> bool:
     """Tell ``books[::2]``, which asks before a loop does, from a queryset in ``shelves[0]``."""
     is_asked = place.hit.orm_operation == "slice"
-    return is_asked and isinstance(node, cst.Subscript) and not _is_slice(node)
-
-
-def _is_slice(node: cst.Subscript) -> bool:
-    """Tell a part that is a queryset again: with a step it is a list."""
-    index = node.slice[0].slice if len(node.slice) == 1 else None
-    return isinstance(index, cst.Slice) and index.step is None
+    return is_asked and isinstance(node, cst.Subscript) and not is_slice(node)
 
 
 def _asked_of(place: Place, node: cst.CSTNode) -> cst.CSTNode:
     """Return ``books`` of ``books or []``, ``not books`` and, up to Python 3.11, ``1 if books``."""
-    parts = list(_conditions(node))
+    parts = list(_conditions(node, _is_test(place.source, node)))
     found = [each for each in parts if _is_of(place, each)]
     if len(found) > 1:
         raise Refused(f"Which part of {place.hit.text} asked the database is not sure.")
     return found[0] if found else parts[0]
 
 
-def _conditions(node: Any) -> Iterator[cst.BaseExpression]:
+def _conditions(node: Any, is_test: bool) -> Iterator[cst.BaseExpression]:
     match node:
         case cst.BooleanOperation(left=left, right=right):
-            yield from (*_conditions(left), *_conditions(right))
-        case cst.IfExp(test=inner):
-            yield from _conditions(inner)
-        case cst.UnaryOperation(operator=cst.Not(), expression=inner):
-            yield from _conditions(inner)
+            yield from _conditions(left, True)
+            if is_test:  # the last one is the value else
+                yield from _conditions(right, True)
+        case cst.IfExp(test=inner) | cst.UnaryOperation(operator=cst.Not(), expression=inner):
+            yield from _conditions(inner, True)
         case _:
             yield node
 
 
 def _asks_only(source: Source, node: cst.CSTNode) -> bool:
-    """Tell whether rows are only asked for, and not there yet: else a slice of them is a list."""
-    is_fresh = not isinstance(node, cst.Subscript) or not _may_be_a_list(source, node)
-    return _is_queryset(node) and _is_test(source, node) and is_fresh
+    """Tell whether rows are only asked for: a name may stand for them later."""
+    is_chain = not isinstance(node, cst.Name)
+    return is_chain and is_queryset(source, node) and _is_test(source, node)
+
+
+def _is_iterated(source: Source, node: cst.CSTNode) -> bool:
+    """Tell a name, and any call whose value a statement takes apart or adds."""
+    parent = source.parent(node)
+    is_taken_apart = isinstance(parent, cst.AugAssign) or (
+        isinstance(parent, cst.Assign)
+        and any(isinstance(each.target, cst.Tuple | cst.List) for each in parent.targets)
+    )
+    return isinstance(node, cst.Name | cst.Subscript) or is_taken_apart
+
+
+def _truth(source: Source, node: cst.CSTNode) -> Edit:
+    """Ask in a thread: what may be a list may be None as well, or anything else."""
+    if _is_test(source, node):
+        return _in_thread(source, node, "bool")
+    whole = node
+    while isinstance(source.parent(whole), cst.BooleanOperation):
+        whole = source.parent(whole)
+    if isinstance(whole, cst.BooleanOperation):
+        return threaded_access(source, whole)
+    raise Refused(f"What is done with the truth of {source.code(node)} is not sure.")
 
 
 def rows(queryset: cst.BaseExpression, kind: type = cst.ListComp) -> cst.BaseExpression:
@@ -125,7 +157,9 @@ def _aiterator(queryset: cst.BaseExpression) -> cst.BaseExpression:
     return queryset
 
 
-def _is_consumer(node: cst.Call) -> bool:
+def _is_consumer(source: Source, node: cst.Call) -> bool:
+    if is_standard(source, node.func):
+        return True
     names = _CONSUMERS if isinstance(node.func, cst.Name) else _TAKING
     return called_name(node) in names
 
@@ -185,7 +219,7 @@ def _loop(place: Place, loop: cst.For | cst.CompFor, node: cst.CSTNode) -> Edit:
         raise Refused("Which condition of the comprehension asked the database is not sure.")
     if _may_be_a_list(source, node):
         awaiting_function(source, node)
-        return rows_in_thread(source, node)
+        return _list_of(source, node)
     generator = _generator_of(source, loop)
     if generator is not None and generator not in source.made_lists:
         raise InGenerator(generator)
@@ -206,45 +240,7 @@ def _generator_of(source: Source, loop: cst.For | cst.CompFor) -> cst.GeneratorE
 
 def _may_be_a_list(source: Source, node: cst.CSTNode) -> bool:
     """Tell whether it may be a list on another way, which ``async for`` refuses."""
-    if isinstance(node, cst.Subscript):
-        return not _is_queryset(node) or not _is_fresh(node)  # a slice of rows is a list
-    if not isinstance(node, cst.Name):
-        return not _is_queryset(node)
-    found = bindings(source, node)
-    return not found or not all(_binds_queryset(source, each) for each in found)
-
-
-def _binds_queryset(source: Source, binding: Binding) -> bool:
-    value = binding.value
-    if binding.is_element or value is None:
-        return False
-    if isinstance(value, cst.Name):
-        return not _may_be_a_list(source, value)
-    return _is_queryset(value)
-
-
-_NO_QUERYSET = {"list", "tuple", "set", "sorted", "dict", "reversed", "sync_to_async"}
-
-
-def _is_queryset(node: cst.CSTNode | None) -> bool:
-    """Tell whether *node* reads like a queryset: a chain of methods, or a part of one."""
-    match node:
-        case cst.Subscript(value=value):
-            return _is_queryset(value)
-        case cst.Call(func=cst.Attribute(value=value)):
-            return not isinstance(value, cst.SimpleString)
-        case cst.Call(func=cst.Call()):
-            return False
-    return False
-
-
-def _is_fresh(node: cst.BaseExpression) -> bool:
-    """Tell whether *node* makes a queryset of a manager, which no rows can be in yet."""
-    while isinstance(node, cst.Call | cst.Attribute | cst.Subscript):
-        if isinstance(node, cst.Attribute) and is_manager(node.attr.value):
-            return True
-        node = node.func if isinstance(node, cst.Call) else node.value
-    return False
+    return not is_queryset(source, node)
 
 
 # --- calls and operators -----------------------------------------------------------------------
@@ -252,31 +248,34 @@ def _is_fresh(node: cst.BaseExpression) -> bool:
 
 def _consumer(place: Place, node: cst.Call) -> list[Edit]:
     source, name = place.source, called_name(node) or ""
-    at = _queryset_argument(place, node)
-    argument = node.args[at]
-    if isinstance(argument.value, cst.GeneratorExp):
-        loop = argument.value.for_in
+    arguments = iterated(source, node)
+    if not arguments:
+        raise Refused(f"Which argument of {place.hit.text} is the queryset is not sure.")
+    argument = arguments[0]
+    if isinstance(argument, cst.GeneratorExp):
+        loop = argument.for_in
         if loop.inner_for_in is not None:
             raise Refused(f"Which loop of {place.hit.text} asked the database is not sure.")
         return [_loop(place, loop, loop.iter)]
-    if _may_be_a_list(source, argument.value):
-        edit = rows_in_thread(source, argument.value)
-        return [edit if name != "list" or len(node.args) > 1 else _list_in_thread(source, node)]
-    if isinstance(node.func, cst.Name) and name in _LISTS and len(node.args) == 1:
+    is_alone = isinstance(node.func, cst.Name) and len(node.args) == 1
+    if _may_be_a_list(source, argument):
+        if is_alone and name in _WHOLE:
+            return [replace(threaded_call(source, node), is_fallback=True)]
+        return [_list_of(source, argument)]
+    if is_alone and name in _LISTS:
         kind = _LISTS[name]
         return [Edit(source, node, lambda old: _kept(old, rows(old.args[0].value, kind)))]
     method = _METHODS.get(name)
-    if method and place.hit.access != "raw_sql" and not isinstance(argument.value, cst.Name):
+    if method and place.hit.access != "raw_sql" and not isinstance(argument, cst.Name):
         return [Edit(source, node, lambda old: awaited(source, node, _counted(old, method)))]
-    return [Edit(source, argument.value, rows)]
+    return [Edit(source, each, rows) for each in arguments]
 
 
-def _list_in_thread(source: Source, node: cst.Call) -> Edit:
-    def change(updated: cst.Call) -> cst.BaseExpression:
-        moved = updated.with_changes(func=call("sync_to_async", updated.func))
-        return awaited(source, node, moved)
-
-    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,), is_fallback=True)
+def _list_of(source: Source, node: cst.CSTNode) -> Edit:
+    """Read all rows in a thread, if there is an end of them."""
+    if is_endless(node):
+        raise Refused(f"Whether {source.code(node)} ever ends is not sure.")
+    return rows_in_thread(source, node)
 
 
 def _kept(old: cst.BaseExpression, new: cst.BaseExpression) -> cst.BaseExpression:
@@ -295,23 +294,18 @@ def _asked(queryset: cst.BaseExpression, method: str) -> cst.Call:
 
 
 def _is_test(source: Source, node: cst.CSTNode) -> bool:
-    match source.parent(node):
+    """Tell what only the truth of matters."""
+    parent = source.parent(node)
+    match parent:
         case cst.If(test=test) | cst.While(test=test) | cst.IfExp(test=test):
+            return test is node
+        case cst.Assert(test=test) | cst.CompIf(test=test):
             return test is node
         case cst.UnaryOperation(operator=cst.Not()):
             return True
+        case cst.BooleanOperation():
+            return _is_test(source, parent)
     return False
-
-
-def _queryset_argument(place: Place, node: cst.Call) -> int:
-    """Return the index of the argument that is the queryset."""
-    plain = [i for i, arg in enumerate(node.args) if arg.keyword is None and not arg.star]
-    if len(plain) == 1:
-        return plain[0]
-    found = [i for i in plain if _is_queryset(node.args[i].value)]
-    if len(found) != 1:
-        raise Refused(f"Which argument of {place.hit.text} is the queryset is not sure.")
-    return found[0]
 
 
 def _contains(source: Source, node: cst.Comparison) -> list[Edit]:
@@ -334,7 +328,7 @@ def _shown(source: Source, node: cst.CSTNode) -> Edit:
         raise Refused("What is awaited shows a queryset, and may run anywhere.")
     if isinstance(parent, cst.FormattedStringExpression):
         if parent.conversion is None and parent.format_spec is None and parent.equal is None:
-            return _formatted(source, node)
+            return _in_thread(source, node, "str")
         node = source.parent(parent)
     if template := _template(source, node):
         return threaded_access(source, template)
@@ -354,17 +348,8 @@ def _template(source: Source, node: cst.CSTNode) -> cst.BinaryOperation | None:
     return None
 
 
-def _formatted(source: Source, node: cst.CSTNode) -> Edit:
-    """``f"{books}"`` → ``f"{await sync_to_async(str)(books)}"``."""
-
-    def change(updated: cst.BaseExpression) -> cst.BaseExpression:
-        return awaited(source, node, call(call("sync_to_async", cst.Name("str")), bare(updated)))
-
-    return Edit(source, node, change, imports=(SYNC_TO_ASYNC,))
-
-
-def _starred(node: cst.CSTNode) -> cst.BaseExpression | None:
-    """Return ``books`` of ``[*books]`` and ``max(*books)``, if nothing else is unpacked there."""
+def _starred(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """Return what may be rows of ``[*books]`` and ``max(*books)``."""
     match node:
         case cst.List(elements=items) | cst.Tuple(elements=items) | cst.Set(elements=items):
             found = [each.value for each in items if isinstance(each, cst.StarredElement)]
@@ -372,14 +357,14 @@ def _starred(node: cst.CSTNode) -> cst.BaseExpression | None:
             found = [each.value for each in args if each.star == "*"]
         case _:
             found = []
-    return found[0] if len(found) == 1 else None
+    return [each for each in found if may_be_rows(each)]
 
 
-def _tested(source: Source, node: cst.NamedExpr) -> Edit:
+def _in_thread(source: Source, node: cst.CSTNode, function: str) -> Edit:
     """``if found := books`` → ``if await sync_to_async(bool)(found := books)``: it has its rows."""
 
     def change(updated: cst.BaseExpression) -> cst.BaseExpression:
-        return awaited(source, node, call(call("sync_to_async", cst.Name("bool")), bare(updated)))
+        return awaited(source, node, call(call("sync_to_async", cst.Name(function)), bare(updated)))
 
     return Edit(source, node, change, imports=(SYNC_TO_ASYNC,))
 
@@ -395,7 +380,7 @@ def _index(source: Source, node: cst.Subscript) -> Edit:
     if (
         not isinstance(index, cst.Index)
         or not isinstance(index.value, cst.Integer)
-        or not _is_fresh(node.value)
+        or not is_fresh(node.value)
     ):
         return threaded_access(source, node)
     number = index.value.evaluated_value
@@ -416,10 +401,12 @@ def _index(source: Source, node: cst.Subscript) -> Edit:
 
 def _returned(place: Place, line: cst.SimpleStatementLine) -> list[Edit]:
     """``return books`` → ``return [row async for row in books]``, where the framework iterated."""
-    awaiting_function(place.source, line)
+    source = place.source
+    awaiting_function(source, line)
     statement = line.body[0]
     if place.hit.access != "queryset" or not isinstance(statement, cst.Return):
         raise Refused("What was returned was evaluated by the framework, not in a line of code.")
-    if statement.value is None or not _is_queryset(statement.value):
+    value = statement.value
+    if not isinstance(value, cst.Call | cst.Subscript) or not is_queryset(source, value):
         raise Refused("Whether a queryset is returned here is not sure.")
-    return [Edit(place.source, statement.value, lambda old: _kept(old, rows(old)))]
+    return [Edit(source, value, lambda old: _kept(old, rows(old)))]

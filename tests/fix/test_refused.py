@@ -44,8 +44,28 @@ ROW_REFUSALS = [
     ),
     (
         FILMS,
-        "return ⟦zip(Book.objects.all(), Film.objects.all())⟧",
-        "Which argument of zip(Book.objects.all(), Film.objects.all()) is the queryset is not sure.",
+        "return ⟦zip(films, film.genres)⟧",
+        "Which argument of zip(films, film.genres) is the queryset is not sure.",
+    ),
+    (
+        FILMS,
+        "from itertools import chain\n    return [a for a in ⟦chain.from_iterable([films])⟧]",
+        "Which argument of chain.from_iterable([films]) is the queryset is not sure.",
+    ),
+    (
+        FILMS,
+        "for a in ⟦film.shelf(itertools.cycle(films))⟧:\n        print(a)",
+        "Whether film.shelf(itertools.cycle(films)) ever ends is not sure.",
+    ),
+    (
+        FILMS,
+        "return ⟦film.rows(1)⟧",
+        "How film.rows(1) evaluates a queryset in f is not sure.",
+    ),
+    (
+        SLICE,
+        "return ⟦film.rows(1)⟧",
+        "What is done with the truth of film.rows(1) is not sure.",
     ),
     (
         FILMS,
@@ -298,7 +318,109 @@ REWRITTEN = [
         "slice of what may be there",
         SLICE,
         "if ⟦films[:1]⟧:\n        return 1",
-        "if await sync_to_async(list)(films[:1]):\n        return 1",
+        "if await sync_to_async(bool)(films[:1]):\n        return 1",
+    ),
+    (
+        "what may be nothing at all",
+        SLICE,
+        "assert ⟦film.get('rows')⟧ and [a for a in film if ⟦a.rows(1)⟧]\n"
+        "    return ⟦film.get('rows')⟧ or film or []",
+        "assert await sync_to_async(bool)(film.get('rows')) and "
+        "[a for a in film if await sync_to_async(bool)(a.rows(1))]\n"
+        "    return await sync_to_async(lambda: film.get('rows') or film or [])()",
+    ),
+    (
+        "all of what may be something else",
+        FILMS,
+        "return ⟦len(films)⟧, ⟦dict(film.rows(1))⟧, ⟦bool(film.get('a'))⟧",
+        "return await sync_to_async(len)(films), await sync_to_async(dict)(film.rows(1)), "
+        "await sync_to_async(bool)(film.get('a'))",
+    ),
+    (
+        "name that has a list on another way",
+        FILMS,
+        "a = cache.get(film)\n    if a is None:\n        a = Film.objects.all()\n"
+        "    for b in ⟦a⟧:\n        print(b)",
+        "a = cache.get(film)\n    if a is None:\n        a = Film.objects.all()\n"
+        "    for b in await sync_to_async(list)(a):\n        print(b)",
+    ),
+    (
+        "name that can be read once",
+        FILMS,
+        "a = Film.objects.iterator()\n    for b in ⟦a⟧:\n        print(b)",
+        "a = Film.objects.iterator()\n    for b in await sync_to_async(list)(a):\n        print(b)",
+    ),
+    (
+        "name that goes in steps",
+        FILMS,
+        "a = Film.objects.all()\n    a = a.shown().values()\n    for b in ⟦a⟧:\n        print(b)",
+        "a = Film.objects.all()\n    a = a.shown().values()\n    async for b in a:\n        print(b)",
+    ),
+    (
+        "what sets and dicts have as well",
+        FILMS,
+        "for b in ⟦film.values()⟧:\n        film += ⟦film.union(film)⟧\n        a, b = ⟦film.rows()⟧",
+        "for b in await sync_to_async(list)(film.values()):\n"
+        "        film += await sync_to_async(list)(film.union(film))\n"
+        "        a, b = await sync_to_async(list)(film.rows())",
+    ),
+    *(
+        (f"argument of {code.strip('⟦⟧')[:12]}", FILMS, f"return {code}", f"return {after}")
+        for code, after in (
+            (
+                "⟦zip(Book.objects.all(), Film.objects.all(), 'ab')⟧",
+                "zip([row async for row in Book.objects.all()], [row async for row in Film.objects.all()], 'ab')",
+            ),
+            (
+                "⟦zip(films, range(3))⟧",
+                "zip(await sync_to_async(list)(films), range(3))",
+            ),
+            (
+                "⟦map(operator.attrgetter('a'), films)⟧",
+                "map(operator.attrgetter('a'), await sync_to_async(list)(films))",
+            ),
+            (
+                "⟦sum(films, decimal.Decimal(0))⟧",
+                "sum(await sync_to_async(list)(films), decimal.Decimal(0))",
+            ),
+            (
+                "⟦list(more.chain(films, Film.objects.all()))⟧",
+                "await sync_to_async(list)(more.chain(films, Film.objects.all()))",
+            ),
+            (
+                "⟦film.update(Film.objects.values_list('pk'))⟧",
+                "film.update([row async for row in Film.objects.values_list('pk')])",
+            ),
+            (
+                "[*⟦[*Film.objects.all(), *Book.objects.all(), *[1]]⟧]",
+                "[*[*[row async for row in Film.objects.all()], *[row async for row in Book.objects.all()], *[1]]]",
+            ),
+        )
+    ),
+    *(
+        (
+            f"argument of {code}",
+            FILMS,
+            f"{start}\n    return ⟦{code}⟧",
+            f"{start}\n    return {after}",
+        )
+        for start, code, after in (
+            (
+                "import itertools as more",
+                "more.islice(Film.objects.all(), 2)",
+                "more.islice([row async for row in Film.objects.all()], 2)",
+            ),
+            (
+                "from heapq import nlargest as most",
+                "most(2, Film.objects.all(), key=a)",
+                "most(2, [row async for row in Film.objects.all()], key=a)",
+            ),
+            (
+                "import itertools",
+                "itertools.chain(Film.objects.all(), films)",
+                "itertools.chain([row async for row in Film.objects.all()], films)",
+            ),
+        )
     ),
     (
         "what an expression asks for, up to Python 3.11",
@@ -309,15 +431,21 @@ REWRITTEN = [
     (
         "what an expression asks for",
         SLICE,
-        "return ⟦film.a and Film.objects.all()⟧",
-        "return film.a and [row async for row in Film.objects.all()]",
+        "if ⟦film.a and Film.objects.all()⟧:\n        return Film.objects.all() or 1",
+        "if film.a and await Film.objects.all().aexists():\n        return Film.objects.all() or 1",
+    ),
+    (
+        "the only part that is asked for",
+        SLICE,
+        "return ⟦Film.objects.all() or Film.objects.none()⟧",
+        "return [row async for row in Film.objects.all()] or Film.objects.none()",
     ),
     (
         "what an expression asks for first",
         SLICE,
         "for a in (⟦films[:1] or []⟧):\n        return ⟦not films[:2]⟧",
-        "for a in (await sync_to_async(list)(films[:1]) or []):\n"
-        "        return not await sync_to_async(list)(films[:2])",
+        "for a in await sync_to_async(lambda: (films[:1] or []))():\n"
+        "        return not await sync_to_async(bool)(films[:2])",
     ),
     (
         "first of two loops",
