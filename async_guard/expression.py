@@ -56,7 +56,7 @@ def core_expression(lines: list[str], where: tuple[int, int, int, int]) -> Expre
         _points(lines, end_line, end_column),
     )
     if _is_statement(whole.text) or _is_comprehension(whole.text):
-        return _narrowed(whole, column) or whole
+        return _narrowed(whole, _indentation(lines, whole)) or whole
     return whole
 
 
@@ -66,6 +66,12 @@ def _is_statement(text: str) -> bool:
 
 def _is_comprehension(text: str) -> bool:
     return text.startswith(("[", "{", "(")) and " for " in " ".join(text.split())
+
+
+def _indentation(lines: list[str], whole: Expression) -> str:
+    """Return what stands before a statement: tabs would not line up with spaces."""
+    before = lines[whole.line - 1][: whole.column]
+    return before if not before.strip() else " " * whole.column
 
 
 def _cut(lines: list[str], line: int, end_line: int, column: int, end_column: int) -> str:
@@ -83,12 +89,12 @@ def _points(lines: list[str], line: int, column: int) -> int:
     return len(lines[line - 1].encode("utf-8", "surrogatepass")[:column].decode("utf-8", "replace"))
 
 
-def _narrowed(whole: Expression, column: int) -> Expression | None:
+def _narrowed(whole: Expression, indentation: str) -> Expression | None:
     """Parse the text as it stands in the file and return the part that is evaluated."""
     source, shift = whole.text, whole.column
     if _is_statement(whole.text):
         keyword = "if " if whole.text.startswith("elif ") else ""
-        text = f"{' ' * column}{keyword}{whole.text.removeprefix('elif ')}"
+        text = f"{indentation}{keyword}{whole.text.removeprefix('elif ')}"
         source = textwrap.dedent(text)
         dedented = len(text.split("\n", 1)[0]) - len(source.split("\n", 1)[0])
         shift = dedented + (2 if keyword else 0)

@@ -30,6 +30,8 @@ def whole_statement(source: str) -> tuple[list[str], tuple[int, int, int, int]]:
         ("while books:\n    pass\n", Expression("books", 1, 1, 6, 11)),
         ("with atomic():\n    pass\n", Expression("atomic()", 1, 1, 5, 13)),
         ("[b for b in books]\n", Expression("books", 1, 1, 12, 17)),
+        ("def f():\n\tfor b in a:\n\t\tpass\n", Expression("a", 2, 2, 10, 11)),
+        ("def f():\n\twith a():\n\t\tb()\n", Expression("a()", 2, 2, 6, 9)),
         (
             "def f():\n    return [\n        b\n        for b in books\n    ]\n",
             Expression("books", 4, 4, 17, 22),

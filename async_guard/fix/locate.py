@@ -126,6 +126,8 @@ def _expression(hit: Hit, source: Source, scope: Scope) -> cst.CSTNode:
     shift = line - hit.line
     start, end = (line, hit.column - 1), (hit.end_line + shift, hit.end_column - 1)
     node = _node_at(source, start, end, hit)
+    if node is None and hit.text.startswith("with "):
+        raise Refused("The block opens more than the transaction or the cursor.")
     if node is None:
         raise Refused(f"What stands at {source.name}:{line} is no expression of its own.")
     return node
