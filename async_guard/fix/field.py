@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import libcst as cst
 
+from async_guard.fix.certain import is_standard
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import dotted, module_alias, string, with_arg
+from async_guard.fix.code import called_name, dotted, everything, module_alias, string, with_arg
 from async_guard.fix.edit import Edit, Import
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Refused
@@ -14,6 +15,7 @@ from async_guard.fix.scope import enclosing_function
 from async_guard.fix.thread import function_of
 
 _LIBRARY: Import = ("strawberry_django", None)
+_LOADING = {"load", "load_many"}
 
 
 def django_field(place: Place) -> list[Edit]:
@@ -27,6 +29,8 @@ def django_field(place: Place) -> list[Edit]:
         raise Refused("The resolver of the field is no function of this checkout.")
     if function.asynchronous is not None:
         raise Refused("An async resolver stays on the event loop with either decorator.")
+    if any(needs_a_loop(source, each) for each in everything(function.body)):
+        raise Refused("The resolver loads through a coroutine, which a thread has no loop for.")
     decorator = field_decorator(source, function)
     if decorator is None:
         calls = field_calls(place.checkout, source, function)
@@ -37,6 +41,15 @@ def django_field(place: Place) -> list[Edit]:
     if names != ("strawberry", "field"):
         raise Refused(f"The field is a {'.'.join(names or ())} already.")
     return [_renamed(source, decorator)]
+
+
+def needs_a_loop(source: Source, node: cst.CSTNode) -> bool:
+    """Tell ``info.context.films.load(pk)`` of a data loader, and what asyncio does."""
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
+        return False
+    names = dotted(node.func) or [""]
+    is_loader = called_name(node) in _LOADING and not is_standard(source, node.func)
+    return is_loader or names[0] == "asyncio"
 
 
 def _resolver(place: Place) -> tuple[Source, cst.FunctionDef | None]:

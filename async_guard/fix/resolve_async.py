@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import libcst as cst
 
-from async_guard.fix.code import last_name
+from async_guard.fix.code import everything, last_name
 from async_guard.fix.edit import Edit
+from async_guard.fix.field import needs_a_loop
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import NotHere, Refused
 from async_guard.fix.resolver import decorator_names, is_django_type
@@ -79,6 +80,8 @@ def _derives(node: cst.ClassDef, name: str) -> bool:
 def _check_loops(place: Place, function: cst.FunctionDef) -> None:
     if any(isinstance(each, cst.Yield) for each in own_nodes(function.body)):
         raise Refused("The resolver is a generator.")
+    if any(needs_a_loop(place.source, each) for each in everything(function.body)):
+        raise Refused("The resolver may return a coroutine, which an async one would not await.")
     if any(place.checkout.mentioning("execute_sync")):
         raise Refused("The schema is executed without a loop, too, where a resolver cannot await.")
 

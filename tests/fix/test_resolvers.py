@@ -39,6 +39,14 @@ def plain_type(decorator="    @strawberry.field\n", method=SYNC):
             "An async resolver stays on the event loop with either decorator.",
         ),
         ("    @strawberry_django.field\n", SYNC, "The field is a strawberry_django.field already."),
+        *(
+            (
+                "    @strawberry.field\n",
+                SYNC + f"        {line}\n",
+                "The resolver loads through a coroutine, which a thread has no loop for.",
+            )
+            for line in ("return info.context.films.load(self.pk)", "asyncio.get_running_loop()")
+        ),
     ],
 )
 def test_decorator_that_stays(decorator, method, reason, tmp_path):
@@ -284,6 +292,10 @@ def test_sync_resolver_without_a_hint(parent, tmp_path):
         (
             plain_type(method="    def name(self) -> str:\n        yield ⟦self.director⟧.name\n"),
             "The resolver is a generator.",
+        ),
+        (
+            plain_type(method=SYNC + "        return info.context.films.load(1)\n"),
+            "The resolver may return a coroutine, which an async one would not await.",
         ),
         (
             django_type("    @strawberry.field\n"),
