@@ -19,7 +19,7 @@ _READ_ALL = {"sorted", "list", "tuple", "set", "frozenset", "dict", "sum", "max"
 _MAY_STOP = {"any", "all"}
 _TAKING = {"join", "extend"}
 _HARMLESS = (
-    *(cst.Name, cst.Attribute, cst.Comparison, cst.BooleanOperation, cst.UnaryOperation),
+    *(cst.Name, cst.Comparison, cst.BooleanOperation, cst.UnaryOperation),
     *(cst.Integer, cst.Float, cst.SimpleString),
 )
 
@@ -30,7 +30,13 @@ def as_list(source: Source, generator: cst.GeneratorExp) -> Edit:
         raise InGenerator(generator)
 
     def change(updated: cst.GeneratorExp) -> cst.ListComp:
-        return cst.ListComp(updated.elt, updated.for_in)
+        made = cst.ListComp(updated.elt, updated.for_in)
+        if not updated.lpar:
+            return made
+        return made.with_changes(
+            lbracket=cst.LeftSquareBracket(updated.lpar[-1].whitespace_after),
+            rbracket=cst.RightSquareBracket(updated.rpar[0].whitespace_before),
+        )
 
     return Edit(source, generator, change, ("list",))
 
@@ -60,4 +66,11 @@ def _is_harmless(generator: cst.GeneratorExp) -> bool:
     expressions = (
         each for part in parts for each in everything(part) if isinstance(each, cst.BaseExpression)
     )
-    return loop.inner_for_in is None and all(isinstance(each, _HARMLESS) for each in expressions)
+    return loop.inner_for_in is None and all(_is_plain(each) for each in expressions)
+
+
+def _is_plain(node: cst.BaseExpression) -> bool:
+    """Tell ``film.price`` from ``film.director.name``, which asks the database, or raises."""
+    if isinstance(node, cst.Attribute):
+        return isinstance(node.value, cst.Name)
+    return isinstance(node, _HARMLESS)
