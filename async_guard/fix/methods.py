@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import libcst as cst
 
 from async_guard.fix.checkout import Source
@@ -20,6 +22,13 @@ from async_guard.fix.refusal import Refused
 from async_guard.fix.scope import awaiting_function, bindings
 
 _REQUESTS = {"request", "req", "_request"}
+_SETTING = {"login", "alogin", "logout", "alogout"}
+
+
+_HOMES = {
+    **dict.fromkeys(("get_object_or_404", "get_list_or_404"), "django.shortcuts"),
+    **dict.fromkeys(("authenticate", "login", "logout"), "django.contrib.auth"),
+}
 
 
 def twin(place: Place) -> list[Edit]:
@@ -50,6 +59,10 @@ def _method(source: Source, node: cst.Call) -> Edit:
 
 def _function(source: Source, node: cst.Call, origin: tuple[str, str], alias: str) -> Edit:
     module, name = origin
+    if not module.startswith("django."):  # the project's own module may not have the twin
+        module = _HOMES.get(name, "")
+    if not module:
+        raise Refused(f"Which module has the async twin of {name} is not sure.")
 
     def change(updated: cst.Call) -> cst.BaseExpression:
         return awaited(source, node, updated.with_changes(func=cst.Name(f"a{name}")))
@@ -156,11 +169,21 @@ def request_user(place: Place) -> list[Edit]:
 def _others(source: Source, function: cst.FunctionDef) -> dict[cst.CSTNode, None]:
     """Return all ``request.user`` of a function: each of them is as lazy as the first."""
     found = [each for each in everything(function.body) if _is_request_user(each)]
+    if any(called in _SETTING for called in _called_in(function)):
+        raise Refused("The function logs in or out, which changes the user of the request.")
     if any(isinstance(source.parent(each), cst.AssignTarget) for each in found):
         raise Refused("The function sets the user of the request, which auser() does not know.")
     if not all(_is_awaiting(source, each, function) for each in found):
         raise Refused("A function inside reads the user as well, which auser() would not load.")
     return dict.fromkeys(found)
+
+
+def _called_in(function: cst.FunctionDef) -> Iterator[str | None]:
+    """Yield the names of what is called, and of what is handed to ``sync_to_async``."""
+    for node in everything(function.body):
+        if isinstance(node, cst.Call):
+            yield called_name(node)
+            yield from (last_name(arg.value) for arg in node.args)
 
 
 def _is_awaiting(source: Source, node: cst.CSTNode, function: cst.FunctionDef) -> bool:

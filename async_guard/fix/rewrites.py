@@ -137,10 +137,14 @@ def _in_a_list(place: Place, generator: cst.GeneratorExp) -> list[Edit]:
     made = as_list(place.source, generator)
     place.source.made_lists.add(generator)
     try:
-        return [made, *_attempt(place)]
+        edits = _attempt(place)
     except Refused:
         place.source.made_lists.discard(generator)
         raise
+    if any(parent is generator for each in edits for parent, _ in each.source.ancestors(each.node)):
+        return [made, *edits]
+    place.source.made_lists.discard(generator)
+    return edits  # the caller is moved: here nothing awaits
 
 
 def _first_of(place: Place) -> list[Edit]:
