@@ -23,7 +23,7 @@ import libcst as cst
 from async_guard.advice import ASYNC_METHODS
 from async_guard.fix import thread
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import SYNC_TO_ASYNC, call, called_name, everything
+from async_guard.fix.code import SYNC_TO_ASYNC, call, called_name, everything, is_sync_to_async
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import NotHere, Refused
@@ -78,10 +78,11 @@ def moved_block(source: Source, block: cst.With) -> Edit:
     name = _new_name(function, "in_transaction" if _is_atomic(block) else "in_thread")
     returns = _always_returns(block)
     outer = _names_outside(source, function, block)
+    _check_handlers(source, block, outer)
     results = [] if returns else sorted(_bound(block) & outer.used - outer.bound)
     _check_results(block, results)
     shared = sorted(_bound(block) & outer.bound)
-    body = _sync(block)
+    body = _sync(source, block)
     inner = _definition(name, body, results, shared)
     line = _call_line(name, results, returns)
 
@@ -143,6 +144,18 @@ def _check_results(block: cst.With, results: Sequence[str]) -> None:
         raise Refused(f"Whether {missing[0]} always has a value after the block is not sure.")
 
 
+def _check_handlers(source: Source, block: cst.With, outer: _Outside) -> None:
+    """Refuse what runs when the block fails and reads its names: none are returned then."""
+    for parent, child in source.ancestors(block):
+        if isinstance(parent, cst.FunctionDef):
+            return
+        if isinstance(parent, cst.Try | cst.TryStar) and child is parent.body:
+            later = (*parent.handlers, *([parent.finalbody] if parent.finalbody else []))
+            read = {name for each in later for name in read_names(each)}
+            if names := sorted(_bound(block) & read - outer.bound):
+                raise Refused(f"What handles an error of the block reads {names[0]}.")
+
+
 # --- names -------------------------------------------------------------------------------------
 
 
@@ -181,15 +194,19 @@ def _new_name(function: Function, wanted: str) -> str:
 # --- the function ------------------------------------------------------------------------------
 
 
-def _sync(block: cst.With) -> cst.With:
+def _sync(source: Source, block: cst.With) -> cst.With:
     """Return the block with the sync twins of what it awaits."""
-    changed = block.deep_clone().with_changes(leading_lines=()).visit(_Sync())
+    changed = block.deep_clone().with_changes(leading_lines=()).visit(_Sync(source))
     assert isinstance(changed, cst.With)
     return changed
 
 
 class _Sync(cst.CSTTransformer):
     """``await x.aget(…)`` → ``x.get(…)``; what has no sync twin is refused."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
 
     def leave_Await(self, original_node: cst.Await, updated_node: cst.Await) -> cst.BaseExpression:
         awaited = updated_node.expression
@@ -200,7 +217,7 @@ class _Sync(cst.CSTTransformer):
             if name == f"a{twin}" and twin in ASYNC_METHODS:
                 method = awaited.func.with_changes(attr=cst.Name(twin))
                 return _bare(awaited.with_changes(func=method, lpar=lpar, rpar=rpar))
-        if isinstance(awaited, cst.Call) and called_name(awaited.func) == "sync_to_async":
+        if isinstance(awaited, cst.Call) and is_sync_to_async(self._source, awaited.func):
             assert isinstance(awaited.func, cst.Call)
             if len(awaited.func.args) == 1:
                 func = awaited.func.args[0].value

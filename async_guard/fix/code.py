@@ -143,6 +143,13 @@ def module_alias(source: Source, module: str) -> str | None:
     return None
 
 
+def is_sync_to_async(source: Source, node: cst.CSTNode) -> bool:
+    """Tell ``sync_to_async(…)``, by whatever name the file imports it."""
+    name = called_name(node)
+    origin = imported_as(source, name) if name else None
+    return (origin[1] if origin else name) == "sync_to_async"
+
+
 def module_of(source: Source, name: str) -> str | None:
     """Return the module that ``import`` has given the name to, anywhere in the file."""
     for node in source.nodes:

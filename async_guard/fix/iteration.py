@@ -25,6 +25,7 @@ from async_guard.fix.code import (
     call,
     called_name,
     everything,
+    has,
     last_name,
 )
 from async_guard.fix.edit import Edit
@@ -258,7 +259,7 @@ def _consumer(place: Place, node: cst.Call) -> list[Edit]:
             raise Refused(f"Which loop of {place.hit.text} asked the database is not sure.")
         return [_loop(place, loop, loop.iter)]
     is_alone = isinstance(node.func, cst.Name) and len(node.args) == 1
-    if _may_be_a_list(source, argument):
+    if _may_be_a_list(source, argument) or (is_alone and _has_comments(node)):
         if is_alone and name in _WHOLE:
             return [replace(threaded_call(source, node), is_fallback=True)]
         return [_list_of(source, argument)]
@@ -269,6 +270,13 @@ def _consumer(place: Place, node: cst.Call) -> list[Edit]:
     if method and place.hit.access != "raw_sql" and not isinstance(argument, cst.Name):
         return [Edit(source, node, lambda old: awaited(source, node, _counted(old, method)))]
     return [Edit(source, each, rows) for each in arguments]
+
+
+def _has_comments(node: cst.Call) -> bool:
+    """Tell whether the parentheses of the call hold some, which it has to keep them for."""
+    [arg] = node.args
+    layout = (node.whitespace_before_args, arg.comma, arg.whitespace_after_arg)
+    return any(isinstance(each, cst.CSTNode) and has(each, cst.Comment) for each in layout)
 
 
 def _list_of(source: Source, node: cst.CSTNode) -> Edit:

@@ -9,7 +9,15 @@ import libcst as cst
 
 from async_guard.advice import ASYNC_METHODS
 from async_guard.fix.checkout import Source, module_parts
-from async_guard.fix.code import awaited, called_name, dotted, everything, imported_as, last_name
+from async_guard.fix.code import (
+    awaited,
+    called_name,
+    dotted,
+    everything,
+    imported_as,
+    is_sync_to_async,
+    last_name,
+)
 from async_guard.fix.edit import Edit
 from async_guard.fix.locate import Place
 from async_guard.fix.refusal import Refused
@@ -107,7 +115,11 @@ def _not_awaitable(place: Place, node: cst.Await) -> list[Edit]:
 def _is_moved_coroutine(place: Place, node: cst.Call) -> bool:
     """Tell ``sync_to_async(f)()`` where ``f`` is an ``async def``."""
     moved = node.func
-    if not isinstance(moved, cst.Call) or called_name(moved) != "sync_to_async" or not moved.args:
+    if (
+        not isinstance(moved, cst.Call)
+        or not is_sync_to_async(place.source, moved)
+        or not moved.args
+    ):
         return False
     found = functions_of(place, moved.args[0].value)
     return bool(found) and all(each.asynchronous is not None for _, each in found)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
+from async_guard.advice import ASYNC_METHODS
 from async_guard.fix.checkout import Source
-from async_guard.fix.code import called_name, has, last_name, with_string
+from async_guard.fix.code import called_name, has, is_sync_to_async, last_name, with_string
 from async_guard.fix.edit import Edit
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.scope import Binding, bindings
@@ -70,7 +71,7 @@ def queryset_of(source: Source, node: cst.BaseExpression | None) -> Queryset:
         case cst.Call(func=cst.Name(value=name), args=[cst.Arg(value=inner), *_]):
             if name in _SHORTCUTS | _LISTS:
                 return queryset_of(source, inner)
-        case cst.Call(func=cst.Call() as moved, args=args) if called_name(moved) == "sync_to_async":
+        case cst.Call(func=cst.Call() as moved, args=args) if is_sync_to_async(source, moved):
             return _of_moved(source, moved, args)
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))):
             if name in _ENDS:
@@ -124,7 +125,7 @@ def _of_binding(source: Source, binding: Binding, name: cst.Name) -> Queryset:
 
 def _of_steps(source: Source, found: list[Binding], name: cst.Name) -> Queryset:
     """Follow ``films = Film.objects.all()`` and then ``films = films.filter(…)``."""
-    steps = [each for each in found if _starts_from(each.value, name.value)]
+    steps = [each for each in found if _is_step(each.value, name.value)]
     starts = [each for each in found if each not in steps]
     if len(starts) != 1 or any(each.is_element for each in found):
         raise Refused(f"{name.value} has more than one origin.")
@@ -137,8 +138,14 @@ def _of_steps(source: Source, found: list[Binding], name: cst.Name) -> Queryset:
     return start
 
 
-def _starts_from(value: cst.BaseExpression | None, name: str) -> bool:
+_ENDING = {*ASYNC_METHODS, *(f"a{name}" for name in ASYNC_METHODS), *_ENDS}
+
+
+def _is_step(value: cst.BaseExpression | None, name: str) -> bool:
+    """Tell ``films.filter(…)`` from ``films.get()``, which gives something else."""
     while isinstance(value, cst.Call | cst.Attribute | cst.Subscript):
+        if called_name(value) in _ENDING:
+            return False
         value = value.func if isinstance(value, cst.Call) else value.value
     return isinstance(value, cst.Name) and value.value == name
 

@@ -15,6 +15,7 @@ from async_guard.fix.code import (
     called_name,
     everything,
     has,
+    is_sync_to_async,
     last_name,
     string,
 )
@@ -209,7 +210,7 @@ def _moved(
     """Return the edits of what leads to the names on the frame's line; calls of one function."""
     nodes = [each for each in _with_comprehensions(function) if _is_on(source, each, frame)]
     for name in names:
-        if any(_moves(each, name) for each in nodes):
+        if any(_moves(source, each, name) for each in nodes):
             raise Done(f"{name} is called in a thread already.")
         calls = [each for each in nodes if isinstance(each, cst.Call) and called_name(each) == name]
         reads = [
@@ -229,11 +230,11 @@ def _moved(
     raise NotHere(f"The call in the async {name} that led here cannot be told from its line.")
 
 
-def _moves(node: cst.CSTNode, name: str) -> bool:
+def _moves(source: Source, node: cst.CSTNode, name: str) -> bool:
     """Tell ``sync_to_async(name)``."""
     return (
         isinstance(node, cst.Call)
-        and called_name(node) == "sync_to_async"
+        and is_sync_to_async(source, node)
         and any(last_name(arg.value) == name for arg in node.args)
     )
 

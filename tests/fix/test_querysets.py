@@ -407,6 +407,11 @@ NOT_FOLLOWED = [
         "film has more than one origin.",
     ),
     (
+        "object of a queryset of the same name",
+        "film = Film.objects.filter(pk=1)\nfilm = film.get()\nprint(⟦film.director⟧)",
+        "film has more than one origin.",
+    ),
+    (
         "method of an object",
         "film = await Film.objects.aget(pk=1)\nasync for other in film.filter():\n    print(⟦other.director⟧)",
         "film is no queryset.",

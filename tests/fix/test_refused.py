@@ -86,6 +86,7 @@ ROW_REFUSALS = [
         for code in (
             "any(film.a() for film in ⟦Film.objects.all()⟧)",
             "all(film.a for film in ⟦Film.objects.all()⟧ if film['a'])",
+            "any(film.a.b for film in ⟦Film.objects.all()⟧)",
             "map(str, (film.a for film in ⟦Film.objects.all()⟧))",
             "films(film.a for film in ⟦Film.objects.all()⟧)",
             "film[0](film.a for film in ⟦Film.objects.all()⟧)",
@@ -211,6 +212,20 @@ IN_A_FUNCTION = [
     *WRITE_REFUSALS,
     *COROUTINE_REFUSALS,
     *((ATOMIC, BLOCK + body, reason) for body, reason in BLOCK_REFUSALS),
+    (
+        ATOMIC,
+        "⟦with suppress(ValueError), transaction.atomic():\n        pass⟧",
+        "The block opens more than the transaction or the cursor.",
+    ),
+    *(
+        (
+            ATOMIC,
+            f"try:\n        with ⟦transaction.atomic()⟧:\n            a = film.save()\n    {handler}\n"
+            "        print(a)",
+            "What handles an error of the block reads a.",
+        )
+        for handler in ("except ValueError:", "finally:")
+    ),
     (
         SAVE,
         "with transaction.atomic():\n        def g():\n            ⟦a.save()⟧\n        g()",
@@ -508,6 +523,25 @@ REWRITTEN = [
         "return await sync_to_async(prefetch_related_objects)(films, 'genres')",
     ),
     (
+        "function that only the project knows",
+        {**TWIN, "orm_operation": "load"},
+        "from app.common import load\n    return ⟦load(Film)⟧",
+        "from app.common import load\n    return await sync_to_async(load)(Film)",
+    ),
+    (
+        "brackets that hold comments",
+        FILMS,
+        "return ⟦set(  # all\n        Film.objects.all()\n    )⟧, ⟦len(\n        Film.objects.all()  # all\n    )⟧",
+        "return await sync_to_async(set)(  # all\n        Film.objects.all()\n    ), "
+        "await sync_to_async(len)(\n        Film.objects.all()  # all\n    )",
+    ),
+    (
+        "parentheses of a generator expression that hold comments",
+        FILMS,
+        "return ⟦sum(\n        (  # all\n        film.a for film in Film.objects.all()\n        # the end\n        )\n    )⟧",
+        "return sum(\n        [  # all\n        film.a async for film in Film.objects.all()\n        # the end\n        ]\n    )",
+    ),
+    (
         "function by another name",
         TWIN,
         "return ⟦load(Film)⟧",
@@ -554,6 +588,13 @@ REWRITTEN = [
         USER,
         "request.user = g()\n    return ⟦request.user.pk⟧",
         "request.user = g()\n    return await sync_to_async(lambda: request.user.pk)()",
+    ),
+    (
+        "user before a login",
+        USER,
+        "await sync_to_async(login)(request, film)\n    return ⟦request.user.pk⟧",
+        "await sync_to_async(login)(request, film)\n"
+        "    return await sync_to_async(lambda: request.user.pk)()",
     ),
     (
         "attribute of what is awaited",

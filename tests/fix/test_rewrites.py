@@ -230,6 +230,23 @@ CHANGES = [
         "async def f():\n    return await aget_object_or_404(Film, pk=1)\n",
     ),
     (
+        "twin of a function that the project hands on",
+        {"rule": "AG108", "orm_operation": "get_object_or_404"},
+        "from app.common import get_object_or_404, other\n\n\n"
+        "async def f():\n    return ⟦get_object_or_404(Film, pk=1)⟧\n",
+        "from django.shortcuts import aget_object_or_404\n\nfrom app.common import other\n\n\n"
+        "async def f():\n    return await aget_object_or_404(Film, pk=1)\n",
+    ),
+    (
+        "block that awaits sync_to_async by another name",
+        ATOMIC,
+        "from asgiref.sync import sync_to_async as thread\n\n\nasync def f(a):\n"
+        "    with ⟦atomic()⟧:\n        await thread(a.b)(1)\n",
+        "from asgiref.sync import sync_to_async as thread\n\n\nasync def f(a):\n"
+        "    def in_transaction():\n        with atomic():\n            a.b(1)\n\n"
+        "    await thread(in_transaction)()\n",
+    ),
+    (
         "sync_to_async by another name",
         LIBRARY,
         "from asgiref.sync import sync_to_async as thread\nfrom lib import run\n\n\n"
@@ -441,6 +458,34 @@ def test_caller(tmp_path):
     _, hits = hits_of(code, **keys)
     assert plan(hits, tmp_path).diff() == ""
     assert patch.refused == ()
+
+
+def test_caller_of_a_generator_expression(tmp_path):
+    """
+    Where the caller is moved, the generator expression of the sync function stays one.
+    """
+    code = (
+        "from asgiref.sync import sync_to_async as thread\n\n\ndef total(a):\n"
+        "    return sum(b.c for d in a for b in ⟦d.all()⟧)\n\n\nasync def f(a):\n"
+        "    return total(a)\n"
+    )
+    frames = (
+        {"function": "app.views.total", "file": "app/views.py", "line": 5, "in_app": True},
+        {"function": "app.views.f", "file": "app/views.py", "line": 9, "in_app": True},
+    )
+    keys = {**ROWS, "in_async_def": False, "frames": frames}
+
+    text, patch = fixed(tmp_path, code, **keys)
+    (tmp_path / "app/views.py").write_text(text)
+
+    assert patch.refused == ()
+    assert text == (
+        code.replace("⟦", "")
+        .replace("⟧", "")
+        .replace("return total(a)", "return await thread(total)(a)")
+    )
+    _, hits = hits_of(code, **keys)
+    assert plan(hits, tmp_path).diff() == ""
 
 
 def test_odd_log(tmp_path):
