@@ -78,7 +78,7 @@ def moved_block(source: Source, block: cst.With) -> Edit:
     name = _new_name(function, "in_transaction" if _is_atomic(block) else "in_thread")
     returns = _always_returns(block)
     outer = _names_outside(source, function, block)
-    _check_handlers(source, block, outer)
+    _check_handlers(source, function, block, outer)
     results = [] if returns else sorted(_bound(block) & outer.used - outer.bound)
     _check_results(block, results)
     shared = sorted(_bound(block) & outer.bound)
@@ -144,11 +144,9 @@ def _check_results(block: cst.With, results: Sequence[str]) -> None:
         raise Refused(f"Whether {missing[0]} always has a value after the block is not sure.")
 
 
-def _check_handlers(source: Source, block: cst.With, outer: _Outside) -> None:
+def _check_handlers(source: Source, function: Function, block: cst.With, outer: _Outside) -> None:
     """Refuse what runs when the block fails and reads its names: none are returned then."""
-    for parent, child in source.ancestors(block):
-        if isinstance(parent, cst.FunctionDef):
-            return
+    for parent, child in takewhile(lambda pair: pair[0] is not function, source.ancestors(block)):
         if isinstance(parent, cst.Try | cst.TryStar) and child is parent.body:
             later = (*parent.handlers, *([parent.finalbody] if parent.finalbody else []))
             read = {name for each in later for name in read_names(each)}

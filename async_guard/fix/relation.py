@@ -16,6 +16,7 @@ from async_guard.fix.queryset import Queryset, loading, loading_column, queryset
 from async_guard.fix.refusal import Done, Refused
 from async_guard.fix.resolver import is_django_type, parent_querysets, resolver_of
 from async_guard.fix.scope import bindings, enclosing_function
+from async_guard.fix.stale import check_is_current
 
 _WRITES = {
     *("create", "get_or_create", "update_or_create", "bulk_create", "bulk_update", "update"),
@@ -30,6 +31,7 @@ def from_local(place: Place) -> list[Edit]:
     queryset = queryset_of(place.source, root)
     if place.hit.access in _MANY and _writes(place):
         raise Refused("The function writes as well: what was prefetched could be out of date.")
+    check_is_current(place, queryset, root, path)
     return _with_their_object(place, queryset, path) or _loaded(place, queryset, path)
 
 

@@ -189,10 +189,16 @@ def _bound_by(node: cst.CSTNode, name: str) -> Iterator[Binding]:
         if found := _of_loop(node, name):
             yield found
     elif isinstance(node, cst.FunctionDef | cst.ClassDef):
-        if node.name.value == name:
+        if node.name.value == name or _gives(node, name):
             yield Binding(node, None)
     elif name in _other_names(node):
         yield Binding(node, None)
+
+
+def _gives(node: cst.CSTNode, name: str) -> bool:
+    """Tell an inner function that says ``nonlocal name``."""
+    found = (each for each in _everything(node) if isinstance(each, cst.Nonlocal))
+    return any(item.name.value == name for each in found for item in each.names)
 
 
 def _target(

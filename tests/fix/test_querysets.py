@@ -551,6 +551,86 @@ NOT_LOADED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        "film.director_id = 2",
+        "film.director = other",
+        "await film.arefresh_from_db()",
+        "await Director.objects.aupdate(name='new')",
+        "await sync_to_async(film.director.save)()",
+        "await tag(film.pk)",
+        "await sync_to_async(self.tag)(film)",
+        "await asyncio.gather(tag(film))",
+        "films.update(name='new')",
+        "def g():\n    nonlocal film\n    film = other",
+    ],
+)
+@pytest.mark.parametrize("keys", [RELATION, {**RELATION, "access": "reverse_one_to_one"}])
+def test_changed_before_it_is_read(between, keys, tmp_path):
+    """
+    What may have changed since the object was loaded is read where it is needed.
+    """
+    start = "films = Film.objects.all()\nfilm = await films.aget()\n"
+    keys = {**keys, "rule": "AG101", "kind": "sync_orm"}
+
+    _, patch = fixed(tmp_path, function(f"{start}{between}\nprint(⟦film.director⟧)"), **keys)
+
+    assert added(patch)[-1] == "print(await sync_to_async(lambda: film.director)())"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "film.title = 'new'\nawait film.asave()",
+        "seen.add(film.pk)\ndata.update(a=film)",
+        "await cache.aset('a', film.pk)",
+        "await Review.objects.filter(film=film).acount()",
+        "await Review.objects.acreate(film=film)",
+        "await sync_to_async(print)(film)",
+        "await sync_to_async(make())(1)",
+        "await sync_to_async()(film)",
+        "await aprefetch_related_objects([film], 'genres')",
+        "await asyncio.sleep(film.pk)",
+        "show(film)",
+        "await show(other)",
+    ],
+)
+def test_not_changed_before_it_is_read(between, tmp_path):
+    """
+    What does not change it stands in the way of nothing.
+    """
+    start = "from django.db.models import aprefetch_related_objects\nimport asyncio\n"
+    load = "film = await Film.objects.{}aget()"
+    body = f"{start}{load.format('')}\n{between}\nawait show(⟦film.director⟧)\nawait tag(film)"
+
+    _, patch = fixed(tmp_path, function(body), **RELATION)
+
+    assert added(patch) == [load.format('select_related("director").')]
+
+
+@pytest.mark.parametrize(
+    ("loop", "more", "is_loaded"),
+    [
+        ("async for film in Film.objects.all():", "print(film)", True),
+        ("async for film in Film.objects.all():", "await film.director.asave()", False),
+        ("for film in films:", "films.append(film)", False),
+        ("for film in sorted(films):", "films.append(film)", False),
+        ("for film in films:", "names.append(film)", True),
+    ],
+)
+def test_changed_in_a_loop(loop, more, is_loaded, tmp_path):
+    """
+    In a loop, what follows the read comes before the next one.
+    """
+    start = "films = [film async for film in Film.objects.all()]\n"
+    body = f"{start}{loop}\n    print(⟦film.director⟧)\n    {more}"
+
+    _, patch = fixed(tmp_path, function(body), **RELATION)
+
+    assert (patch.diff() != "") == is_loaded
+
+
 @pytest.mark.parametrize(("keys", "body", "reason"), NOT_LOADED)
 def test_not_loaded(keys, body, reason, tmp_path):
     """

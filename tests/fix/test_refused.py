@@ -366,6 +366,12 @@ REWRITTEN = [
         "a = Film.objects.iterator()\n    for b in await sync_to_async(list)(a):\n        print(b)",
     ),
     (
+        "method of a manager that the project wrote",
+        FILMS,
+        "for b in ⟦Film.objects.shown()⟧:\n        print(b)",
+        "async for b in Film.objects.shown():\n        print(b)",
+    ),
+    (
         "name that goes in steps",
         FILMS,
         "a = Film.objects.all()\n    a = a.shown().values()\n    for b in ⟦a⟧:\n        print(b)",
@@ -649,6 +655,16 @@ REWRITTEN = [
         PROTOCOL,
         "async def load():\n        return 1\n    return ⟦await sync_to_async(load)()⟧",
         "async def load():\n        return 1\n    return await load()",
+    ),
+    (
+        "block that may fail",
+        ATOMIC,
+        "try:\n        with ⟦transaction.atomic()⟧:\n            a = film.save()\n"
+        "    except ValueError as b:\n        return b\n    return a",
+        "try:\n        def in_transaction():\n            with transaction.atomic():\n"
+        "                a = film.save()\n            return a\n\n"
+        "        a = await sync_to_async(in_transaction)()\n"
+        "    except ValueError as b:\n        return b\n    return a",
     ),
     (
         "break of a loop in the block",
