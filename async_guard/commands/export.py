@@ -8,6 +8,7 @@ from typing import TextIO
 
 from async_guard.commands.inputs import add_filters, add_paths, filters_of, sources_of
 from async_guard.logs.failures import CommandFailed
+from async_guard.logs.output import replacing
 from async_guard.logs.parquet import connected, write_parquet
 from async_guard.logs.report import summed_up
 from async_guard.logs.rows import dumped, read_rows
@@ -31,11 +32,8 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         with connected() as connection:
             accounts = write_parquet(connection, sources, filters, options.output)
     elif options.output:
-        try:
-            with open(options.output, "w", encoding="utf-8", errors="replace") as file:
-                accounts = read_rows(sources, filters, lambda row: file.write(dumped(row)))
-        except OSError as error:
-            raise CommandFailed(f"{options.output} cannot be written: {error.strerror}.") from error
+        with replacing(options.output) as file:
+            accounts = read_rows(sources, filters, lambda row: file.write(dumped(row)))
     else:
         accounts = read_rows(sources, filters, lambda row: out.write(dumped(row)))
     print("\n".join(summed_up(accounts)), file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import sys
 from collections.abc import Sequence
 
 from async_guard.hit import LEVELS
@@ -12,7 +13,7 @@ from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters, point_in_time
 from async_guard.logs.progress import progress_bar
 from async_guard.logs.reading import Result, read
-from async_guard.logs.sources import Source, find_sources, total_size
+from async_guard.logs.sources import STDIN, Source, find_sources, total_size
 from async_guard.logs.traits import UNKNOWN
 
 PATTERNS = {
@@ -120,18 +121,39 @@ def sources_of(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-_NO_LOG = (".html", ".htm", ".md", ".sarif", ".parquet")
-"""A result that lies among the logs may be made anew."""
+_RESULTS = (b"<!doctype html", b"# async_guard report", b'{\n  "$schema": ')
+"""How HTML, Markdown and SARIF begin: a report that lies among the logs may be made anew."""
 
 
 def _spare(output: str, sources: Sequence[Source]) -> None:
-    if not os.path.isfile(output) or output.lower().endswith(_NO_LOG):
+    """
+    Write over no log.
+
+    Raises:
+        CommandFailed: *output* is one of the *sources*.
+    """
+    if not os.path.isfile(output):
         return
-    for source in sources:
-        if os.path.isfile(source.path) and os.path.samefile(source.path, output):
-            raise CommandFailed(
-                f"{output} is one of the logs that are read: name another file with -o."
-            )
+    if any(_is_same(source, output) for source in sources) and not _is_result(output):
+        raise CommandFailed(
+            f"{output} is one of the logs that are read: name another file with -o."
+        )
+
+
+def _is_same(source: Source, path: str) -> bool:
+    try:
+        there = os.fstat(sys.stdin.fileno()) if source.path == STDIN else os.stat(source.path)
+    except (OSError, ValueError):  # standard input may be no file, but an object
+        return False
+    return os.path.samestat(there, os.stat(path))
+
+
+def _is_result(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(max(_RESULTS, key=len))).startswith(_RESULTS)
+    except OSError:
+        return False
 
 
 def read_inputs(options: argparse.Namespace, filters: Filters) -> Result:

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, out: TextIO) -> int:
     if options.fail_on == NEW and not options.baseline:
         raise CommandFailed("--fail-on new needs --baseline FILE.")
+    _spare_baseline(options)
     filters = filters_of(options)
     baseline = load_baseline(options.baseline) if options.baseline is not None else None
     checkout = checkout_of(options.root)
@@ -68,6 +69,14 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
         _write(report, options, out)
     found = report.new if options.fail_on == NEW else report.problems
     return 1 if options.fail_on and found else 0
+
+
+def _spare_baseline(options: argparse.Namespace) -> None:
+    output, baseline = options.output, options.baseline
+    if not (output and baseline and os.path.isfile(output) and os.path.exists(baseline)):
+        return
+    if os.path.samefile(output, baseline):
+        raise CommandFailed(f"{output} is the baseline: name another file with -o.")
 
 
 def _read(options: argparse.Namespace, filters: Filters) -> Result:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
 
 from async_guard.logs.failures import CommandFailed
 
@@ -16,28 +18,44 @@ def write_file(path: str, text: str) -> None:
     Raises:
         CommandFailed: it cannot be written.
     """
-    data = text.encode("utf-8", "replace")
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, or a pipe
-        _write_in_place(path, data)
-        return
-    folder = os.path.dirname(os.path.abspath(path))
+    with replacing(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[IO[str]]:
+    """
+    Open what takes the place of the file at *path* when the block ends well.
+
+    Raises:
+        CommandFailed: it cannot be written.
+    """
+    is_special = os.path.exists(path) and not os.path.isfile(path)  # /dev/stdout, or a pipe
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(data)
-        os.chmod(file.name, 0o666 & ~_umask())
-        os.replace(file.name, path)
+        with _opened(path) if is_special else _beside(os.path.realpath(path)) as file:
+            yield file
     except OSError as error:
-        with suppress(OSError, UnboundLocalError):
-            os.unlink(file.name)
         raise CommandFailed(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _write_in_place(path: str, data: bytes) -> None:
+def _opened(path: str) -> IO[str]:
+    return open(path, "w", encoding="utf-8", errors="replace", newline="\n")
+
+
+@contextmanager
+def _beside(path: str) -> Iterator[IO[str]]:
+    """Open a new file, and move it to *path* at the end."""
+    handle, name = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    os.close(handle)
     try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror}.") from error
+        with _opened(name) as file:
+            yield file
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def _umask() -> int:

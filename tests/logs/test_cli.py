@@ -159,14 +159,19 @@ def test_wrong_use(log, tmp_path, capsys, arguments):
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize("name", ["app.log", "link"])
+@pytest.mark.parametrize("name", ["app.log", "link", "log.md", "log.html", "log.parquet"])
 def test_a_log_is_never_written_over(log, tmp_path, capsys, arguments, name):
     """
     A result that would take the place of a log is refused, and the log stays as it is.
     """
     before = Path(log).read_bytes()
-    (tmp_path / "link").symlink_to(log)
     output = str(tmp_path / name)
+    if name.startswith("log."):
+        log = str(Path(log).rename(output))
+    else:
+        (tmp_path / "link").symlink_to(log)
+    if name == "log.parquet" and "{folder}" in arguments:
+        pytest.skip("what is called so in a folder is no log")
     given = [each.format(log=log, folder=tmp_path) for each in arguments]
 
     status, out, err = run(*given, "-o", output, capsys=capsys)
@@ -175,6 +180,70 @@ def test_a_log_is_never_written_over(log, tmp_path, capsys, arguments, name):
     if arguments[0] != "baseline":  # which says that it is no baseline
         said = "is one of the logs that are read: name another file with -o."
         assert err == f"async-guard: {output} {said}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["report", "-"], ["export", "--to", "jsonl", "-"], ["export", "--to", "parquet", "-"]],
+    ids=" ".join,
+)
+def test_standard_input_is_never_written_over(log, arguments):
+    """
+    Nor is a log that standard input comes from.
+    """
+    before = Path(log).read_bytes()
+    with open(log) as file:
+        done = subprocess.run(
+            [*COMMAND, *arguments, "-o", log],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **counted()},
+        )
+
+    said = "is one of the logs that are read: name another file with -o."
+    assert (done.returncode, done.stdout, Path(log).read_bytes()) == (2, "", before)
+    assert done.stderr == f"async-guard: {log} {said}\n"
+
+
+def test_a_baseline_is_never_written_over(log, tmp_path, capsys):
+    """
+    A report does not take the place of the baseline that it is compared with.
+    """
+    path = tmp_path / "known.json"
+    path.write_text('{"version": 1}')
+
+    status, out, err = run("report", log, "--baseline", str(path), "-o", str(path), capsys=capsys)
+
+    assert (status, out, path.read_text()) == (2, "", '{"version": 1}')
+    assert err == f"async-guard: {path} is the baseline: name another file with -o.\n"
+
+
+def test_an_export_that_fails(tmp_path, monkeypatch, capsys):
+    """
+    An export that breaks off leaves the earlier one as it is, and nothing beside it.
+    """
+    path, link = tmp_path / "hits.jsonl", tmp_path / "link"
+    path.write_text("earlier\n")
+    link.symlink_to(path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
+
+    found = run("export", "--to", "jsonl", "-", "-o", str(link), capsys=capsys)
+
+    assert found == (130, "", "")
+    assert path.read_text() == "earlier\n"
+    assert sorted(tmp_path.iterdir()) == [path, link]
+
+
+def test_an_export_through_a_link(log, tmp_path, capsys):
+    """
+    What is written to a link is what the link leads to.
+    """
+    path, link = tmp_path / "hits.jsonl", tmp_path / "link"
+    link.symlink_to(path)
+
+    assert run("export", "--to", "jsonl", log, "-o", str(link), capsys=capsys)[0] == 0
+    assert (link.is_symlink(), len(path.read_text().splitlines())) == (True, 4)
 
 
 def test_a_report_among_the_logs(log, tmp_path, capsys):
