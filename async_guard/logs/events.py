@@ -22,6 +22,8 @@ _FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 _KNOWN_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
 _LATEST = 4e9
+_LAST_DAY = 253402214400.0
+"""Of year 9999: a later time cannot be written as a date, in whatever zone."""
 
 
 class Event:
@@ -134,7 +136,8 @@ def instant(value: Any) -> float | None:
             date = datetime.fromisoformat(value)
         except ValueError:
             return _of_number(value)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        when = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return when if 0 <= when < _LAST_DAY else None
     return _of_number(value)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from async_guard.logs.report import Problem
+from async_guard.logs.render import as_json, html, plain
+from async_guard.logs.report import Problem, make_report
 from tests.logs.making import FOREIGN, counts, event, line, nested, read_bytes
 
 
@@ -247,6 +248,28 @@ def test_time_of_the_envelope(tmp_path):
 
     assert tally.first_seen == 1769904000.0
     assert tally.last_seen == 1769904000.1
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        *("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00", "9999-12-31"),
+        *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"),
+    ],
+)
+def test_time_that_cannot_be(tmp_path, when):
+    """
+    A time that no log can have is none: that of the envelope counts, and no command breaks.
+    """
+    odd = json.dumps(event(1) | {"timestamp": when})
+    data = f"{odd}\n{docker(odd + chr(10))}\n"
+    result = read_bytes(tmp_path, data.encode())
+
+    [tally] = result.tallies
+    assert (tally.count, tally.first_seen, tally.last_seen) == (2, 1769904000.1, 1769904000.1)
+    assert tally.trend.points() == [(1769904000, 1)]
+    for module in (plain, as_json, html):
+        assert "2026-02-01" in module.render(make_report(result))
 
 
 def test_resource_of_otlp(tmp_path):
