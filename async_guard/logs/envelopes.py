@@ -10,10 +10,11 @@ compose put words before it, OTLP makes lists of keys and values out of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from async_guard.hit import HIT, SUMMARY
+from async_guard.logs.decoding import decoded_text
 
 OURS = "async_guard"
 DEEPEST = 16
@@ -27,6 +28,8 @@ _SENTENCE = re.compile(r"(async_guard\.(?:hit|summary)): ")
 NAMED = re.compile(r"async_guard\.(?:hit|summary)(?![\w.])")
 """How a line for people names an event, whoever wrote it."""
 _KEY = f"{OURS}."
+_TELLING = ("timestamp", *(f"{_KEY}{key}" for key in ("fingerprint", "outcome", "count")))
+"""What tells the summaries of one object apart."""
 _ANY_VALUE = {
     "stringValue",
     "intValue",
@@ -103,17 +106,43 @@ def _unwrap_object(value: dict[str, Any], around: Around, depth: int) -> Iterato
         return
     if isinstance(value.get("resource"), dict):
         around = around._replace(resource={**around.resource, **_resource(value["resource"])})
-    told: list[Text] = []
-    for item in value.values():
-        if isinstance(item, dict | list | str):
-            new = [each for each in unwrap(item, around, depth + 1) if not _is_copy(each, told)]
-            told += [each for each in new if isinstance(each, Text)]
-            yield from new
+    yield from _without_copies(
+        unwrap(item, around, depth + 1)
+        for item in value.values()
+        if isinstance(item, dict | list | str)
+    )
 
 
-def _is_copy(found: Found | Text, told: list[Text]) -> bool:
-    """Tell whether an object holds a text once more, as shippers do (``event.original``)."""
-    return isinstance(found, Text) and any(_event_in(found) == _event_in(each) for each in told)
+def _without_copies(items: Iterable[Iterable[Found | Text]]) -> Iterator[Found | Text]:
+    """Yield what *items* hold, but once what shippers keep twice: as text, parsed, or both."""
+    last: list[Found | Text] = []
+    told: set[Hashable] = set()
+    for item in items:
+        if not (new := list(item)):
+            continue
+        for each in last:  # now only: most envelopes hold one thing
+            told.update(_marks(each))
+        last = [each for each in new if told.isdisjoint(_marks(each))] if told else new
+        yield from last
+
+
+def _marks(found: Found | Text) -> tuple[Hashable, ...]:
+    """Return what *found* and a copy of it have in common."""
+    if isinstance(found, Found):
+        return _marks_of_event(found)
+    text = _event_in(found)
+    try:
+        inner = next(unwrap(decoded_text(text)), None) if text.startswith("{") else None
+    except ValueError:
+        inner = None
+    return (text, *(_marks_of_event(inner) if isinstance(inner, Found) else ()))
+
+
+def _marks_of_event(found: Found) -> tuple[Hashable, ...]:
+    hit_id = found.keys.get("async_guard.hit_id")
+    if isinstance(hit_id, str):
+        return (("async_guard.hit_id", hit_id),)
+    return (repr((found.name, *(found.keys.get(key) for key in _TELLING))),)
 
 
 def _event_in(found: Text) -> str:

@@ -1,13 +1,14 @@
 """What others wrap around the events, and how they change them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from async_guard.logs.render import as_json, html, plain
 from async_guard.logs.report import Problem, make_report
-from tests.logs.making import FOREIGN, counts, event, line, nested, read_bytes
+from tests.logs.making import FOREIGN, counts, event, line, nested, read_bytes, summary
 
 
 def docker(text: str, stream: str = "stdout") -> str:
@@ -157,6 +158,36 @@ def test_copy_in_an_envelope(tmp_path, text, prefix):
 
     assert counts(read_bytes(tmp_path, json.dumps(copied).encode())) == {1: 1}
     assert counts(read_bytes(tmp_path, json.dumps(batch).encode())) == {1: 2}
+
+
+@pytest.mark.parametrize("text", [line(1), summary(1, 5)], ids=["hit", "summary"])
+@pytest.mark.parametrize("shape", [lambda keys: keys, nested], ids=["flat", "nested"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["text first", "object first"])
+def test_parsed_copy_in_an_envelope(tmp_path, text, shape, is_first):
+    """
+    Nor does a shipper that keeps the text beside what it parsed tell of two, in whatever order.
+    """
+    keys = json.loads(text)
+    parsed = {"log_processed": shape(keys)}
+    kept = {"log": f"web-1: {text}\n"}
+    copied = {**kept, **parsed} if is_first else {**parsed, **kept}
+    result = read_bytes(tmp_path, json.dumps({"stream": "stdout", **copied}).encode())
+
+    assert counts(result) == {1: keys["async_guard.count"]}
+    assert (result.accounts.lost, result.accounts.recovered) == (0, 0)
+
+
+def test_other_events_in_an_envelope(tmp_path):
+    """
+    What differs is no copy, however much of it one object holds.
+    """
+    hits = {f"a{n}": line(1 + n % 3, hit_id=f"{n:032x}") for n in range(3000)}
+    summaries = {"a": json.loads(summary(4, 1)), "b": summary(4, 2), "c": "{async_guard.hit"}
+    data = "\n".join(map(json.dumps, (hits, summaries)))
+    started = time.monotonic()
+
+    assert counts(read_bytes(tmp_path, data.encode())) == {1: 1000, 2: 1000, 3: 1000, 4: 3}
+    assert time.monotonic() - started < 5
 
 
 def test_envelopes_in_one_file(tmp_path):
