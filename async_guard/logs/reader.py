@@ -34,11 +34,12 @@ LONGEST_PIECES = 24 << 20
 DEEPEST = 6
 MIXED_UP = "an event mixed up with another"
 _ESSENTIAL = {"async_guard.fingerprint", "async_guard.count", "async_guard.outcome"}
-_READABLE = re.compile(
-    r"(?P<name>async_guard\.(?:hit|summary)): (?P<message>.*) "
-    r"\[outcome=(?P<outcome>\w+)(?: rule=(?P<rule>AG\d+))? fingerprint=(?P<fingerprint>\w+)"
+_SENTENCE = re.compile(
+    r"(?P<name>async_guard\.(?:hit|summary)): |"
+    r" \[outcome=(?P<outcome>\w+)(?: rule=(?P<rule>AG\d+))? fingerprint=(?P<fingerprint>\w+)"
     r" count=(?P<count>\d+)\]"
 )
+"""How a line that plain ``logging`` writes for people begins, and how it ends."""
 _PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)\.\s*(?P<advice>.*)")
 
 
@@ -69,9 +70,25 @@ class Reader:
             self._count(plain)
             return
         self._age()
+        told = self._told()
         if line.strip() and not self._is_pretty(line):
             self._read_line(line)
         self._accounts.ours += self._is_ours
+        if not self._is_ours and b"async_guard." in line and self._told() == told:
+            self._leave_unread(line.decode("utf-8", "replace"))
+
+    def _told(self) -> tuple[int, ...]:
+        """Return what changes when a line is told, or kept for later."""
+        accounts = self._accounts
+        waiting = len(self._torn) + len(self._pieces)
+        return accounts.events, accounts.lost, accounts.cut, accounts.unread, waiting
+
+    def _leave_unread(self, text: str) -> bool:
+        """Tell of a text that names an event, and holds none that can be read."""
+        match = NAMED.search(text)
+        if match:
+            self._accounts.leave_unread(self._name, self._offset, match[0])
+        return match is not None
 
     def finish(self, damage: list[str] = []) -> None:  # noqa: B006  never changed
         """Tell what is still waiting, and the *damage* of the source itself."""
@@ -153,6 +170,8 @@ class Reader:
     def _read_text(self, text: str, times: tuple[Any, ...], depth: int) -> bool:
         """Read a text that an envelope held."""
         if depth > DEEPEST:
+            if NAMED.search(text):
+                self._accounts.lose(self._name, self._offset, "an event nested too deeply")
             return False
         begin = max(text.find("{"), 0)
         try:
@@ -228,7 +247,9 @@ class Reader:
         text = "".join(piece for _, piece in pieces)
         if OURS in text:
             here, self._offset = self._offset, pieces[0][0]
-            self._read_text(text, times, 0)
+            told = self._told()
+            if not self._read_text(text, times, 0) and self._told() == told:
+                self._leave_unread(text)
             self._offset = here
 
     # --- damage ---------------------------------------------------------------------------------
@@ -244,7 +265,9 @@ class Reader:
         match = BEGINNING.search(text)
         begin = match.start() if match else 0
         try:
-            if '"' in text[:begin] and (self._torn or OURS in text[:begin]):
+            if " [outcome=" in text[:begin] or (
+                '"' in text[:begin] and (self._torn or OURS in text[:begin])
+            ):
                 raise ValueError("the prefix is no prefix")
             value = decoded_text(text[begin:])
         except ValueError:
@@ -257,20 +280,27 @@ class Reader:
     def _read_broken(self, text: str, depth: int) -> bool:
         """Read what is whole in *text*, and keep what is not."""
         if '"async_guard.' not in text:
-            if match := _READABLE.search(text):
-                return self._read_readable(match)
-            if not self._torn and (match := NAMED.search(text)):
-                self._accounts.leave_unread(self._name, self._offset, match[0])
+            if self._read_sentences(text):
+                return True
+            if not self._torn and self._leave_unread(text):
                 return False
         self._is_damaged, found = True, False
         for part in split(text):
             if isinstance(part, str):
-                found = self._read_fragment(Fragment(self._offset, part), depth) or found
+                found = self._read_rest(part, depth) or found
             else:
                 found = self._read_all(part.found, depth) or found
                 if part.lost:
                     self._accounts.lose(self._name, self._offset, MIXED_UP, part.lost)
         return found
+
+    def _read_rest(self, text: str, depth: int) -> bool:
+        """Read what stands before, between and behind whole objects."""
+        fragment = Fragment(self._offset, text)
+        is_for_people = " [outcome=" in text and '\\"' not in text
+        if is_for_people and not (fragment.is_ours or fragment.begins):
+            return self._read_sentences(text) or self._read_fragment(fragment, depth)
+        return self._read_fragment(fragment, depth)
 
     def _read_all(self, parts: list[Found | Text], depth: int) -> bool:
         found = False
@@ -282,22 +312,42 @@ class Reader:
                 found = True
         return found
 
-    def _read_readable(self, match: re.Match[str]) -> bool:
-        """Read the line for people that plain ``logging`` writes."""
-        place = _PLACE.search(match["message"])
+    def _read_sentences(self, text: str) -> bool:
+        """Read the lines for people that plain ``logging`` writes, which may be several."""
+        begun: list[re.Match[str]] = []
+        found = 0
+        for match in _SENTENCE.finditer(text):
+            if match["name"]:
+                begun.append(match)
+            elif begun:
+                found += 1
+                name = begun.pop()
+                self._read_sentence(name["name"], text[name.end() : match.start()], match)
+                self._lose_sentences(begun)
+                begun = []
+        if found:
+            self._lose_sentences(begun)
+        return found > 0
+
+    def _lose_sentences(self, begun: list[re.Match[str]]) -> None:
+        """Tell of those that another one came into the middle of."""
+        if begun:
+            self._accounts.lose(self._name, self._offset, MIXED_UP, len(begun))
+
+    def _read_sentence(self, name: str, message: str, figures: re.Match[str]) -> None:
+        place = _PLACE.search(message)
         keys = {
-            "message": match["message"],
+            "message": message,
             "code.file.path": place["path"] if place else None,
             "code.line.number": place["line"] if place else None,
-            "code.function.name": match["message"].split(" ", 1)[0],
+            "code.function.name": message.split(" ", 1)[0],
             "async_guard.advice": place["advice"] if place else None,
             **{
-                f"async_guard.{key}": match[key]
+                f"async_guard.{key}": figures[key]
                 for key in ("outcome", "rule", "fingerprint", "count")
             },
         }
-        self._read_found(Found(match["name"], keys, ()))
-        return True
+        self._read_found(Found(name, keys, ()))
 
     def _read_fragment(self, fragment: Fragment, depth: int) -> bool:
         """Put *fragment* together with what waits, or let it wait itself."""
@@ -367,6 +417,8 @@ class Reader:
             self._lose(fragment, "an event that was cut", max(1, events_in(group)))
         elif fragment.is_cut:
             self._accounts.cut_off(self._name, fragment.offset)
+        else:
+            self._leave_unread(fragment.text)
 
     def _lose(self, fragment: Fragment, reason: str, count: int) -> None:
         self._accounts.lose(self._name, fragment.offset, reason, count)

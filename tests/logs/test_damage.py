@@ -4,11 +4,13 @@ import bz2
 import gzip
 import json
 import lzma
+import time
 
 import pytest
 
 from async_guard.logs.report import summed_up
 from tests.logs.making import FOREIGN, counts, event, line, read_bytes, summary
+from tests.logs.test_envelopes import readable
 
 
 def lines(*texts: str) -> bytes:
@@ -398,6 +400,10 @@ UNREAD = {
     "logfmt": 'message="A sentence." event=async_guard.hit async_guard.count=1',
     "keys and values": "event='async_guard.summary' async_guard.frames=[{'line': 1}]",
     "in docker": json.dumps({"log": "[error] async_guard.hit  a=1\n", "stream": "stderr"}),
+    "quoted logfmt": 'event="async_guard.hit" async_guard.count=1 message="A sentence."',
+    "CSV": '"2026-02-01","{""event"": ""async_guard.hit"", ""async_guard.count"": 1}"',
+    "deep objects": '{"data": ' * 20 + line(9) + "}" * 20,
+    "CRI": '2026-02-01T00:00:00Z stdout F event="async_guard.hit"',
 }
 
 
@@ -418,6 +424,65 @@ def test_written_for_people(tmp_path, text):
         f"{tmp_path}/app.log, byte {len(lines(FOREIGN, line(1)))}): to have them counted, set "
         "ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
     ]
+
+
+def test_nested_too_deeply(tmp_path):
+    """
+    A text in texts in texts is lost, with the reason.
+    """
+    text = line(1)
+    for _ in range(9):
+        text = json.dumps({"message": text})
+    result = read_bytes(tmp_path, lines(text, line(2)))
+
+    assert counts(result) == {2: 1}
+    assert [each.reason for each in result.accounts.first_lost] == ["an event nested too deeply"]
+
+
+GLUED = {
+    "two": readable(1) + readable(2),
+    "by CR": f"{readable(1)}\r{readable(2)}\r",
+    "in docker": json.dumps({"log": f"{readable(1)}\n{readable(2)}\n", "stream": "stdout"}),
+    "before JSON": f"{readable(1)} {line(2)}",
+    "behind JSON": f"{line(2)}{readable(1)}",
+    "between JSON": f"{line(4)} {readable(1)} {line(2)}",
+    "with a key": readable(1).replace(" [", ' "async_guard.x" [') + readable(2),
+}
+
+
+@pytest.mark.parametrize("text", GLUED.values(), ids=GLUED)
+def test_lines_for_people_on_one_line(tmp_path, text):
+    """
+    Lines of plain ``logging`` on one line, also beside JSON, are all read.
+    """
+    result = read_bytes(tmp_path, lines(FOREIGN, text, line(3)))
+
+    assert {**counts(result), 4: 1} == {1: 1, 2: 1, 3: 1, 4: 1}
+    assert (result.accounts.lost, result.accounts.unread) == (0, 0)
+
+
+@pytest.mark.parametrize("cut", [60, 140])
+def test_line_for_people_within_another(tmp_path, cut):
+    """
+    A line for people that another one came into is lost, and told; the other one is read.
+    """
+    text = readable(1)
+    torn = read_bytes(tmp_path, lines(text[:cut] + readable(2), text[cut:], line(3)))
+    cut_off = read_bytes(tmp_path, lines(readable(2) + text[:cut], line(3)))
+
+    assert counts(torn) == counts(cut_off) == {2: 1, 3: 1}
+    assert told(torn) == told(cut_off) == (0, 1, 0)
+
+
+def test_a_line_of_beginnings(tmp_path):
+    """
+    A line that begins an event over and over takes no seconds.
+    """
+    started = time.monotonic()
+    result = read_bytes(tmp_path, lines("async_guard.hit: " * 20_000, line(1)))
+
+    assert (counts(result), result.accounts.unread) == ({1: 1}, 1)
+    assert time.monotonic() - started < 2
 
 
 def test_words_about_us(tmp_path):
