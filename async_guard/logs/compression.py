@@ -2,8 +2,8 @@
 Decompression by content, as far as the data goes.
 
 A damaged archive gives what stands before the damage, and what stands in later members; what
-was passed over is told in ``damage``. Data after the end of an archive is looked at anew, so
-archives and plain text may follow each other.
+was passed over is told in ``damage``. Data after the end of an archive, and of its padding, is
+looked at anew, and so is what begins a line of text: archives and text may follow each other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import bz2
 import importlib
 import lzma
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from async_guard.logs.failures import MissingExtra
@@ -20,6 +22,7 @@ from async_guard.logs.failures import MissingExtra
 CHUNK = 1 << 16
 MOST = 1 << 20
 """So much comes out of one step at most, whatever the data claims to be."""
+STEP = 1 << 13  # so much is lost at most where it is damaged
 LONGEST_MAGIC = 10
 
 
@@ -44,9 +47,19 @@ class _Gzip:
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
+        self._is_broken = False
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        """Return what comes out before the damage, too; the next call fails."""
+        if self._is_broken:
+            raise ValueError("damaged")
+        before = self._inner.copy()
+        data = self._inner.unconsumed_tail + data
+        try:
+            return self._inner.decompress(data, max_length)
+        except zlib.error:
+            self._is_broken = True
+            return b"".join(_as_far_as_it_goes(before, data))
 
     @property
     def eof(self) -> bool:
@@ -54,17 +67,61 @@ class _Gzip:
 
     @property
     def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
+        return not (self._inner.unconsumed_tail or self._is_broken)
 
     @property
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
 
+def _as_far_as_it_goes(inner: Any, data: bytes) -> Iterator[bytes]:
+    with suppress(zlib.error):
+        for at in range(len(data)):
+            yield inner.decompress(data[at : at + 1])
+
+
+class _InSteps:
+    """Another decompressor, in small steps: the one that fails gives nothing."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._is_broken = False
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Return what comes out before the damage, too; the next call fails."""
+        if self._is_broken:
+            raise ValueError("damaged")
+        return b"".join(self._steps(data, max_length))
+
+    def _steps(self, data: bytes, max_length: int) -> Iterator[bytes]:
+        while max_length > 0:
+            try:
+                found = self._inner.decompress(data, min(max_length, STEP))
+            except Exception:  # each library has errors of its own
+                self._is_broken = True
+                return
+            yield found
+            data, max_length = b"", max_length - len(found)
+            if self._inner.eof or self._inner.needs_input:
+                return
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof)
+
+    @property
+    def needs_input(self) -> bool:
+        return self._inner.needs_input and not self._is_broken
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data)
+
+
 def _zstd() -> Any:
     for module in ("compression.zstd", "backports.zstd"):
         try:
-            return importlib.import_module(module).ZstdDecompressor()
+            return _InSteps(importlib.import_module(module).ZstdDecompressor())
         except ImportError:
             continue
     raise MissingExtra("A log compressed with zstd", "backports.zstd", "zstd")
@@ -73,8 +130,16 @@ def _zstd() -> Any:
 CODECS = (
     Codec("gzip", (b"\x1f\x8b\x08",), _Gzip),
     Codec("zstd", (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18"), _zstd),
-    Codec("bzip2", tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2Decompressor),
-    Codec("xz", (b"\xfd7zXZ\x00",), lzma.LZMADecompressor),
+    Codec(
+        "bzip2",
+        tuple(
+            b"BZh%d%b" % (level, block)
+            for level in range(1, 10)
+            for block in (b"1AY&SY", b"\x17rE8P\x90")  # the latter of a stream without data
+        ),
+        lambda: _InSteps(bz2.BZ2Decompressor()),
+    ),
+    Codec("xz", (b"\xfd7zXZ\x00",), lambda: _InSteps(lzma.LZMADecompressor())),
 )
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
@@ -94,12 +159,10 @@ def is_plain(beginning: bytes) -> bool:
 
 def opened(raw: Readable) -> Stream:
     """Return what is in *raw*, decompressed and in UTF-8."""
-    beginning = _full(raw, LONGEST_MAGIC)
-    stream: Stream = Decompressed(raw, beginning)
-    if codec_of(beginning) is None:
-        encoding = _UTF16.get(beginning[:2])
-        return Transcoded(stream, encoding) if encoding else stream
-    return stream
+    stream = Decompressed(raw, _full(raw, LONGEST_MAGIC))
+    stream.found = _full(stream, max(map(len, _UTF16)))
+    encoding = _UTF16.get(stream.found)
+    return Transcoded(stream, encoding) if encoding else stream
 
 
 def _full(raw: Readable, size: int) -> bytes:
@@ -110,22 +173,47 @@ def _full(raw: Readable, size: int) -> bytes:
     return data
 
 
+_ARCHIVE = re.compile(
+    rb"\n(?:\x1f\x8b\x08|\x28\xb5\x2f\xfd|\xfd7zXZ\x00|BZh[1-9](?:1AY&SY|\x17rE8P\x90))"
+)
+
+
+def _archive_in(data: bytes) -> int:
+    """Return where in text an archive begins; 0: nowhere, as text is no archive."""
+    if b"\x1f" not in data and b"\xfd" not in data:  # text has none; an archive has, but a tiny bz2
+        return 0
+    match = _ARCHIVE.search(data)
+    return match.start() + 1 if match else 0
+
+
 class Decompressed:
     """Archives and plain text, one after the other."""
 
     def __init__(self, raw: Readable, beginning: bytes) -> None:
         self.damage: list[str] = []
+        self.found = b""
+        """What was read ahead."""
         self._raw = raw
         self._waiting = beginning
+        self._fed = b""
+        """What the decompressor was given last."""
         self._codec = codec_of(beginning)
         self._inner: Any = self._codec.decompressor() if self._codec else None
 
     def read(self, size: int, /) -> bytes:
+        found, self.found = self.found[:size], self.found[size:]
+        return found or self._read(size)
+
+    def _read(self, size: int) -> bytes:
         while self._inner is not None:
             if data := self._step(size):
                 return data
-        waiting, self._waiting = self._waiting, b""
-        return waiting or self._raw.read(size)
+        waiting, self._waiting = self._waiting[:size], self._waiting[size:]
+        data = waiting or self._raw.read(size)
+        if (at := _archive_in(data)) > 0:
+            self._next(data[at:] + self._waiting)
+            return data[:at]
+        return data
 
     def _step(self, size: int) -> bytes:
         """Return a piece; nothing, where this archive needs more or is at its end."""
@@ -134,20 +222,21 @@ class Decompressed:
             return b""
         data = b""
         if self._inner.needs_input:
-            data = self._waiting or self._raw.read(CHUNK)
+            data = self._fed = self._waiting or self._raw.read(CHUNK)
             self._waiting = b""
             if not data:
                 return self._broken("ends early", b"")
         try:
             found: bytes = self._inner.decompress(data, max_length=min(size, MOST))
         except Exception:  # each library has errors of its own
-            return self._broken("is damaged", data[1:])
+            return self._broken("is damaged", self._fed[1:])
         return found
 
     def _next(self, beginning: bytes) -> None:
-        """Go on after the end of an archive, with whatever it is."""
+        """Go on after the end of an archive and its padding, with whatever it is."""
+        beginning = beginning.lstrip(b"\0")
         while len(beginning) < LONGEST_MAGIC and (more := self._raw.read(CHUNK)):
-            beginning += more
+            beginning = (beginning + more).lstrip(b"\0")
         self._waiting = beginning
         self._codec = codec_of(beginning)
         self._inner = self._codec.decompressor() if self._codec else None

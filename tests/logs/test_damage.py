@@ -360,6 +360,81 @@ def test_damaged_archive(tmp_path):
     assert any("damaged" in loss.reason for loss in result.accounts.first_lost)
 
 
+@pytest.mark.parametrize("codec", ["gzip", "bzip2", "xz"])
+def test_archive_damaged_at_its_end(tmp_path, codec):
+    """
+    What came out before the damage is kept, and a member behind it is read.
+    """
+    first = lines(*(line(1, note=f"{n}") for n in range(30)), line(1, relation="x" * 5000))
+    broken = bytearray(COMPRESS[codec](first))
+    broken[-9 if codec == "bzip2" else -6 if codec == "gzip" else -32] ^= 0xFF
+    result = read_bytes(tmp_path, bytes(broken) + COMPRESS[codec](lines(line(2))))
+
+    assert counts(result) in ({1: 31, 2: 1}, {1: 30, 2: 1})
+    assert any("is damaged" in loss.reason for loss in result.accounts.first_lost)
+
+
+PADDED = {
+    "4 bytes": lambda one, two: one + b"\0" * 4 + two,
+    "a block": lambda one, two: one + b"\0" * 512 + two,
+    "more than is read at once": lambda one, two: one + b"\0" * 200_000 + two,
+    "at the end": lambda one, two: one + two + b"\0" * 512,
+}
+
+
+@pytest.mark.parametrize("codec", COMPRESS)
+@pytest.mark.parametrize("pad", PADDED.values(), ids=PADDED)
+def test_padded_archive(tmp_path, codec, pad):
+    """
+    Zeros between the members of an archive, and behind them, hide nothing.
+    """
+    compress = COMPRESS[codec]
+    result = read_bytes(tmp_path, pad(compress(lines(line(1))), compress(lines(line(2)))))
+
+    assert counts(result) == {1: 1, 2: 1}
+    assert told(result) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("codec", COMPRESS)
+def test_empty_members(tmp_path, codec):
+    """
+    Nor do members without data, wherever they are.
+    """
+    compress = COMPRESS[codec]
+    members = (b"", lines(line(1)), b"", lines(line(2)), b"")
+    result = read_bytes(tmp_path, b"".join(map(compress, members)))
+
+    assert counts(result) == {1: 1, 2: 1}
+    assert told(result) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("codec", COMPRESS)
+@pytest.mark.parametrize("size", [1, 200])
+def test_archive_behind_text(tmp_path, codec, size):
+    """
+    An archive may follow text, which need not be in ASCII.
+    """
+    noise = [json.dumps({"event": "x", "name": "Zoë"}, ensure_ascii=False)] * 2000
+    archive = COMPRESS[codec](lines(*map(line, range(2, 2 + size))))
+    result = read_bytes(tmp_path, lines(line(1), *noise) + archive + lines(line(1)))
+
+    assert counts(result) == {1: 2, **dict.fromkeys(range(2, 2 + size), 1)}
+    assert told(result) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("codec", COMPRESS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_compressed_text_with_a_mark(tmp_path, codec, encoding):
+    """
+    UTF-16 is known by its byte order mark, also in an archive.
+    """
+    text = lines(line(1), FOREIGN, line(2)).decode().encode(encoding)
+    result = read_bytes(tmp_path, COMPRESS[codec](text))
+
+    assert counts(result) == {1: 1, 2: 1}
+    assert told(result) == (0, 0, 0)
+
+
 def test_first_losses_only(tmp_path):
     """
     Of many losses the first are named and all are counted.
