@@ -20,6 +20,8 @@ _PREFIX = re.compile(r"^async_guard\.(?:hit|summary): (.*?)(?: \[[^\]]*\])?$", r
 _FINGERPRINT = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 """Also of versions to come."""
 _KNOWN_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+MOST = 2**63 - 1
+"""A count beyond it is none: no table could hold it."""
 _NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
 _LATEST = 4e9
 _LAST_DAY = 253402214400.0
@@ -110,11 +112,11 @@ def _is_fingerprint(value: str, is_damaged: bool) -> bool:
 
 def _count(value: Any, *, is_hit: bool) -> tuple[int | None, bool]:
     """Return the count, and whether it had to be mended. A hit stands for one at least."""
-    if type(value) is int and (value > 0 or (value == 0 and not is_hit)):
+    if type(value) is int and (0 < value <= MOST or (value == 0 and not is_hit)):
         return value, False
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return _count(int(value), is_hit=is_hit)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and value < MOST:
         return _count(int(value), is_hit=is_hit)
     return (1 if is_hit else None), True
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from async_guard.hit import HIT, SUMMARY, event_keys
 from async_guard.logs import decoding
-from async_guard.logs.events import Event, instant, is_fingerprint
+from async_guard.logs.events import MOST, Event, instant, is_fingerprint
 from async_guard.logs.traits import COUNT, DETAILS, TRAITS, Traits, traits_of
 
 LONGEST = 1 << 14
@@ -52,7 +52,7 @@ def plain_event(line: bytes) -> Event | None:
     except Exception:  # no JSON, or a list where a name should be
         return None
     count, when, frames, *details = _own_of(values)
-    if traits is None or type(count) is not int or count < 1 or type(when) is not str:
+    if traits is None or type(count) is not int or not 0 < count <= MOST or type(when) is not str:
         return None
     frames = bytes(frames) or None
     if frames and not frames.startswith(b"["):

@@ -22,7 +22,7 @@ FIRST = 1 << 12
 """So much of a block tells what kind of log it is."""
 _IS_CRI = (b" stdout F", b" stderr F", b" stdout P", b" stderr P")
 _PARTIAL_CRI = (b"stdout P", b"stderr P")
-_IS_JOURNAL = b'"__REALTIME_TIMESTAMP"'
+_IS_JOURNAL = (b'"__REALTIME_TIMESTAMP"', b'"MESSAGE":[', b'"MESSAGE": [', b'"MESSAGE" : [')
 _AS_NUMBERS = (b"97,115,121,110,99,95,103", b"97, 115, 121, 110, 99, 95, 103")
 """How journald writes ``async_g`` in a message that is not printable."""
 
@@ -100,6 +100,7 @@ class Scanner:
         size = sum(map(len, held))
         kept = held[-1][-KEPT:]
         if _has_marker(held):
+            self.lines += 1  # what is left of it is one more
             yield self._offset, b"".join(held)
             kept = b""
         self._offset += size - len(kept)
@@ -129,7 +130,7 @@ def markers(first: bytes) -> list[bytes]:
     found = [MARKER]
     if any(tag in first for tag in _IS_CRI):
         found += _PARTIAL_CRI
-    if _IS_JOURNAL in first:
+    if any(key in first for key in _IS_JOURNAL):
         found += _AS_NUMBERS
     return found
 

@@ -185,6 +185,19 @@ def test_endless_line(tmp_path, monkeypatch):
     assert counts(result) == {1: 1, 2: 1}
 
 
+def test_parts_of_an_endless_line(tmp_path, monkeypatch):
+    """
+    A line of ours that is read in parts counts as so many lines, so that none is foreign.
+    """
+    monkeypatch.setattr("async_guard.logs.scanner.LONGEST", 3 << 20)
+    ours = json.dumps({**event(1), "zz": "z" * (4 << 20) + '"async_guard.count": '})
+    result = read_bytes(tmp_path, lines(ours, line(2)))
+
+    accounts = result.accounts
+    assert counts(result) == {1: 1, 2: 1}
+    assert (accounts.lines, accounts.ours, accounts.foreign) == (3, 3, 0)
+
+
 @pytest.mark.parametrize(
     ("changed", "count"),
     [
@@ -194,6 +207,11 @@ def test_endless_line(tmp_path, monkeypatch):
         ({"count": -3}, 1),
         ({"count": [1]}, 1),
         ({"count": True}, 1),
+        ({"count": 2**63 - 1}, 2**63 - 1),
+        ({"count": 2**63}, 1),
+        ({"count": 10**30}, 1),
+        ({"count": 1e300}, 1),
+        ({"count": float("inf")}, 1),
         ({"outcome": ["raised"]}, 1),
         ({"outcome": None}, 1),
         ({"frames": "none"}, 1),

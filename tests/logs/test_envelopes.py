@@ -85,6 +85,10 @@ ENVELOPES = {
     "journald bytes": lambda n: json.dumps(
         {"__REALTIME_TIMESTAMP": "1769904000000000", "MESSAGE": list(line(n).encode())}
     ),
+    "journald bytes first": lambda n: json.dumps(
+        {"MESSAGE": list(line(n).encode()), "__REALTIME_TIMESTAMP": "1769904000000000"},
+        separators=(",", ":"),
+    ),
     "CloudWatch subscription": lambda n: json.dumps(
         {
             "messageType": "DATA_MESSAGE",
