@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, out: TextIO) -> int:
     if options.to == PARQUET and not options.output:
         raise CommandFailed("export --to parquet needs -o FILE.")
+    if options.min_count:
+        raise CommandFailed("--min-count is for problems, and export writes events: ask report.")
     sources, filters = sources_of(options), filters_of(options)
     if options.to == PARQUET:
         with connected() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 
@@ -36,6 +36,15 @@ class Filters:
     @property
     def are_about_time(self) -> bool:
         return self.since is not None or self.until is not None
+
+    @property
+    def admit_every_event(self) -> bool:
+        """They leave out problems at most, so what is not there does not occur."""
+        return replace(self, field=(), min_count=0) == Filters()
+
+    def admit_row(self, event: Event) -> bool:
+        """Tell whether *event* is exported: where it stands alone, its own field must fit."""
+        return self.admit(event) and _fits(self.field, event.traits.field)
 
     def admit(self, event: Event) -> bool:
         """Tell whether *event* counts."""

@@ -116,7 +116,7 @@ class _TallyUp:
     def __init__(self, filters: Filters, ids: RecentIds | None = None) -> None:
         self.result = Result()
         self._filters = filters
-        self._admits_all = filters == Filters()
+        self._admits_all = filters.admit_every_event
         self._ids = ids
 
     def __call__(self, event: Event) -> None:

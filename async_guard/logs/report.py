@@ -142,7 +142,7 @@ class Report:
     problems: list[Problem]
     accounts: Accounts
     gone: dict[str, str] = field(default_factory=dict)
-    """Of the baseline, what the log no longer has."""
+    """Of the baseline, what the log no longer has; nothing, where filters left out events."""
     has_baseline: bool = False
     made_at: float = field(default_factory=time.time)
     patch_note: str = ""
@@ -176,7 +176,7 @@ def make_report(
         for tally in tallies
     ]
     gone = {}
-    if baseline is not None:
+    if baseline is not None and filters.admit_every_event:
         read = {tally.fingerprint for tally in result.tallies}
         gone = {key: what for key, what in baseline.known.items() if key not in read}
     return Report(problems, result.accounts, gone, baseline is not None)

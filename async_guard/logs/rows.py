@@ -58,7 +58,7 @@ def read_rows(
         accounts.files += 1
 
         def tell_row(event: Event, name: str = source.name) -> None:
-            if event.count and filters.admit(event):
+            if event.count and filters.admit_row(event):
                 tell(row(event, name))
 
         read_part(Part(source), accounts, tell_row)

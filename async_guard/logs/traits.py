@@ -61,7 +61,7 @@ class Traits:
 
     __slots__ = (
         *("is_hit", "fingerprint", "outcome", "is_odd", "is_newer"),
-        *("kind", "relation", "owner", "service", "version", "is_async", "names", "place"),
+        *("kind", "relation", "owner", "field", "service", "version", "is_async", "names", "place"),
     )
 
     def __init__(self, name: str, values: tuple[Any, ...]) -> None:
@@ -86,6 +86,7 @@ class Traits:
         """Who met it: what it says for each of ``NAMES``."""
         self.place = tuple(rest[len(NAMES) :])
         named = dict(zip(NAMES, self.names, strict=True))
+        self.field = named["fields"]
         self.service, self.version = named["services"], named["versions"]
 
 

@@ -125,6 +125,7 @@ def test_management_command(log):
         ["follow", "/dev/null"],
         ["export", "--to", "parquet", "{log}"],
         ["export", "--to", "jsonl", "-o", "/nope/x", "{log}"],
+        ["export", "--to", "jsonl", "--min-count", "2", "{log}"],
         ["sql", "selec", "{log}"],
         ["sql", "", "{log}"],
         ["sql", "-- nothing", "{log}"],
@@ -546,6 +547,32 @@ def test_ratchet(log, tmp_path, capsys):
     assert "count" not in written
 
 
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        ([], [2, 3]),
+        (["--field", "Nobody.*"], [2, 3]),
+        (["--min-count", "9"], [2, 3]),
+        (["--kind", "sync_orm"], []),
+        (["--outcome", "raised"], []),
+        (["--since", "2020-01-01"], []),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_what_a_filter_leaves_out_is_not_gone(log, tmp_path, capsys, arguments, gone):
+    """
+    Of a log that is not read in full nobody knows what no longer occurs.
+    """
+    base, other = str(tmp_path / "base.json"), tmp_path / "other.log"
+    assert run("baseline", "write", log, "-o", base, capsys=capsys)[0] == 0
+    other.write_text(line(1))
+    given = ["--baseline", base, "--format", "json", *arguments]
+
+    _, out, _ = run("report", str(other), *given, capsys=capsys)
+
+    assert [int(each, 16) for each in json.loads(out)["baseline"]["gone"]] == gone
+
+
 def test_one_problem(tmp_path, capsys):
     """
     One problem is not several.
@@ -744,6 +771,25 @@ def test_export(log, tmp_path, capsys):
     names = ("fingerprint", "count", "path", "line", "in_async_def", "event")
     assert duckdb.sql(query).fetchall() == [tuple(row[name] for name in names) for row in rows]
     assert sum(row["count"] for row in rows) == 44
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--field", "UserType.*"], [1, 1, 2, 3]),
+        (["--field", "Query.*", "--field", "Nobody.x"], []),
+        (["--outcome", "swallowed", "--field", "*.profile"], [2]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_filtered_export(log, capsys, arguments, expected):
+    """
+    An export has the events whose own field, and whatever else is asked for, fits.
+    """
+    _, out, _ = run("export", "--to", "jsonl", log, *arguments, capsys=capsys)
+
+    found = [int(json.loads(each)["fingerprint"], 16) for each in out.splitlines()]
+    assert found == expected
 
 
 def test_exports_among_the_logs(log, tmp_path, capsys):
