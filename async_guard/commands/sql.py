@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -60,9 +62,28 @@ def _write_csv(heads: Sequence[str], rows: list[tuple[Any, ...]], out: TextIO) -
 
 
 def _write_json(heads: Sequence[str], rows: list[tuple[Any, ...]], out: TextIO) -> None:
+    names = _distinct(heads)
     for row in rows:
-        line = dict(zip(heads, row, strict=True))
+        line = dict(zip(names, map(_finite, row), strict=True))
         out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+
+def _distinct(heads: Sequence[str]) -> list[str]:
+    """Number the columns of one name, so that no value is lost."""
+    names: list[str] = []
+    for head in heads:
+        numbered = (f"{head}_{number}" for number in itertools.count(1))
+        names.append(next(each for each in itertools.chain((head,), numbered) if each not in names))
+    return names
+
+
+def _finite(value: Any) -> Any:
+    """Return *value* with null for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 _WRITERS = {"table": _write_table, "csv": _write_csv, "json": _write_json}

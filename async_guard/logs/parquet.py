@@ -26,6 +26,8 @@ from async_guard.logs.sources import STDIN, Source
 
 FORMAT = 2
 """Of the tables; another one makes old caches unknown."""
+LONGEST_NAME = 240
+"""Bytes; of the 255 that a file's name may have, some are for the number of a process."""
 _CACHE = re.compile(r"\.(?P<log>.+)\.\d+-\d+\.async-guard-\d+\.parquet", re.S)
 
 
@@ -91,13 +93,11 @@ def cached_tables(
     _remove_orphans(sources)
     paths, accounts = [], Accounts()
     for number, source in enumerate(sources):
-        path = _cache_path(source)
-        if path is not None and os.path.exists(path):
-            accounts.add(_accounts_in(connection, path))
-        else:
-            if path is None or not os.access(os.path.dirname(path), os.W_OK):
-                path = os.path.join(folder, f"{number}.parquet")
-            accounts.add(_made(connection, source, path))
+        path = _cache_path(source) or os.path.join(folder, f"{number}.parquet")
+        known = _accounts_in(connection, path) if os.path.exists(path) else None
+        if known is None and not os.access(os.path.dirname(path), os.W_OK):
+            path = os.path.join(folder, f"{number}.parquet")
+        accounts.add(known or _made(connection, source, path))
         paths.append(path)
     return paths, accounts
 
@@ -117,10 +117,9 @@ def _cache_path(source: Source) -> str | None:
     if source.path == STDIN or not os.path.isfile(source.path) or not _is_utf8(source.path):
         return None
     found = os.stat(source.path)
-    folder, name = os.path.split(os.path.abspath(source.path))
-    return os.path.join(
-        folder, f".{name}.{found.st_size}-{found.st_mtime_ns}.async-guard-{FORMAT}.parquet"
-    )
+    folder, log = os.path.split(os.path.abspath(source.path))
+    name = f".{log}.{found.st_size}-{found.st_mtime_ns}.async-guard-{FORMAT}.parquet"
+    return os.path.join(folder, name) if len(os.fsencode(name)) <= LONGEST_NAME else None
 
 
 def _is_utf8(path: str) -> bool:
@@ -149,12 +148,16 @@ def _made(connection: Any, source: Source, path: str) -> Accounts:
     return accounts
 
 
-def _accounts_in(connection: Any, path: str) -> Accounts:
-    rows = connection.execute(
-        f"SELECT decode(value) FROM parquet_kv_metadata({quoted(path)}) "
-        "WHERE decode(key) = 'async_guard'"
-    ).fetchall()
-    found = json.loads(rows[0][0])
-    found["first_lost"] = [Loss(*loss) for loss in found["first_lost"]]
-    found["first_unread"] = found["first_unread"] and Loss(*found["first_unread"])
-    return Accounts(**found)
+def _accounts_in(connection: Any, path: str) -> Accounts | None:
+    """Return what became of the input of a table; None: it is damaged."""
+    try:
+        rows = connection.execute(
+            f"SELECT decode(value) FROM parquet_kv_metadata({quoted(path)}) "
+            "WHERE decode(key) = 'async_guard'"
+        ).fetchall()
+        found = json.loads(rows[0][0])
+        found["first_lost"] = [Loss(*loss) for loss in found["first_lost"]]
+        found["first_unread"] = found["first_unread"] and Loss(*found["first_unread"])
+        return Accounts(**found)
+    except (load_duckdb().Error, LookupError, TypeError, ValueError):
+        return None

@@ -273,4 +273,5 @@ def seen(tally: Tally) -> str:
 
 def matching(problems: Iterable[Problem], fingerprint: str) -> Sequence[Problem]:
     """Return the problems whose fingerprint begins so."""
-    return [each for each in problems if each.fingerprint.startswith(fingerprint.lower())]
+    wanted = fingerprint.lower()
+    return [each for each in problems if each.fingerprint.lower().startswith(wanted)]

@@ -573,6 +573,18 @@ def test_what_a_filter_leaves_out_is_not_gone(log, tmp_path, capsys, arguments, 
     assert [int(each, 16) for each in json.loads(out)["baseline"]["gone"]] == gone
 
 
+def test_a_fingerprint_in_capitals(tmp_path, capsys):
+    """
+    Neither log nor reader has to write a fingerprint in small letters.
+    """
+    path = tmp_path / "app.log"
+    path.write_text(line(1, fingerprint="ABCDEF0123456789"))
+
+    for given in ("ABCDEF0123456789", "abcdef"):
+        status, out, _ = run("explain", given, str(path), capsys=capsys)
+        assert (status, out.split()[0]) == (0, "ABCDEF0123456789")
+
+
 def test_one_problem(tmp_path, capsys):
     """
     One problem is not several.
@@ -836,6 +848,49 @@ def test_sql(log, capsys):
     assert len(caches()) == 1
     _, out, _ = run("sql", query, log, capsys=capsys)
     assert out.startswith("fingerprint       hits\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 3000], ids=["empty", "cut", "damaged"])
+def test_sql_makes_a_damaged_cache_anew(log, capsys, data):
+    """
+    A table beside the log that is none is no reason to give no answer.
+    """
+    pytest.importorskip("duckdb")
+    query = "select count(*) as n from hits"
+    first = run("sql", query, log, capsys=capsys)
+    [cache] = Path(log).parent.glob(".app.log.*.parquet")
+    cache.write_bytes(data)
+
+    assert first[:2] == (0, "n\n4\n")
+    assert run("sql", query, log, capsys=capsys) == first
+    assert cache.read_bytes() != data
+
+
+def test_sql_of_a_log_with_a_long_name(tmp_path, capsys):
+    """
+    Where a table beside the log would have too long a name, there is none.
+    """
+    pytest.importorskip("duckdb")
+    path = tmp_path / ("x" * 214)
+    path.write_text(line(1))
+
+    assert run("sql", "select count(*) as n from hits", str(path), capsys=capsys)[:2] == (
+        0,
+        "n\n1\n",
+    )
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sql_as_json(log, capsys):
+    """
+    Every column has a name of its own, and what is no number in JSON is null.
+    """
+    pytest.importorskip("duckdb")
+    query = "select 1 as a, 2 as a, 3 as b, [1.5, 'inf'::double] as c, {'d': 'nan'::double} as e"
+
+    _, out, _ = run("sql", query, log, "--format", "json", capsys=capsys)
+
+    assert json.loads(out) == {"a": 1, "a_1": 2, "b": 3, "c": [1.5, None], "e": {"d": None}}
 
 
 def test_sql_tells_the_same_from_its_cache(log, capsys):
