@@ -8,6 +8,7 @@ what ``--fail-on`` names; 2: wrong use, or input that cannot be read, in one sen
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import os
 import signal
@@ -17,9 +18,10 @@ from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
 from async_guard.hit import package_version
-from async_guard.logs.failures import CommandFailed
+from async_guard.logs.failures import CommandFailed, printable
 
 COMMANDS = ("report", "explain", "follow", "baseline", "fix", "export", "sql", "doctor")
+ESCAPE = "async_guard.escape"
 FINE, FOUND, FAILED = 0, 1, 2
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -62,13 +64,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, out: TextIO) -> int:
+def run(options: argparse.Namespace, out: TextIO | None) -> int:
     """
     Do what *options* say, and write to *out*.
 
     Raises:
         CommandFailed: wrong use, input that cannot be read, or output that is full.
     """
+    if out is None:
+        raise CommandFailed("Standard output is closed.")
     status = FINE
     try:
         status = options.run(options, out)
@@ -91,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options, sys.stdout)
     except CommandFailed as failed:
-        print(f"async-guard: {failed}", file=sys.stderr)
+        print(f"async-guard: {printable(str(failed))}", file=sys.stderr)
         return FAILED
 
 
@@ -99,7 +103,17 @@ def show_anything() -> None:
     """Have standard output escape what it cannot encode: that is no failure."""
     out: Any = sys.stdout
     with suppress(AttributeError):  # somebody put another object in its place
-        out.reconfigure(errors="backslashreplace")
+        codecs.register_error(ESCAPE, _escaped)
+        out.reconfigure(errors=ESCAPE)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Write what has no place in an encoding as JSON does, so that JSON stays JSON."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    units = text.encode("utf-16-be", "surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs), error.end
 
 
 def _forget_output() -> None:

@@ -18,3 +18,10 @@ class MissingExtra(CommandFailed):
     def __reduce__(self) -> tuple[type[CommandFailed], tuple[str]]:
         """Travel between processes as the sentence that it is."""
         return CommandFailed, (str(self),)
+
+
+def printable(text: str) -> str:
+    """Return *text*, the name of a file perhaps, without what would move a terminal's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,6 +14,7 @@ from async_guard.advice import RULES, Advice, advise, short
 from async_guard.hit import LEVELS, Hit
 from async_guard.logs.accounts import Accounts
 from async_guard.logs.baseline import Baseline
+from async_guard.logs.failures import printable
 from async_guard.logs.filters import Filters
 from async_guard.logs.proposal import Proposal, Proposer, no_proposal
 from async_guard.logs.reading import Result
@@ -216,10 +217,10 @@ def summed_up(accounts: Accounts) -> list[str]:
             f"{numbered(accounts.cut, 'line')} cut too early to tell whether they were ours."
         )
     if accounts.unread and accounts.first_unread:
-        first = accounts.first_unread
+        first, file = accounts.first_unread, printable(accounts.first_unread.file)
         lines.append(
             f"{numbered(accounts.unread, 'line')} written for people, with the name of an event "
-            f"but not its keys (the first: {first.file}, byte {first.offset}): to have them "
+            f"but not its keys (the first: {file}, byte {first.offset}): to have them "
             "counted, set ASYNC_GUARD['LOG_FILE'], or log through structlog's JSONRenderer."
         )
     if accounts.unnamed:
@@ -236,7 +237,8 @@ def summed_up(accounts: Accounts) -> list[str]:
     if accounts.repeated:
         lines.append(f"{numbered(accounts.repeated, 'hit')} left out: their id was read before.")
     lines += [
-        f"lost: {loss.file}, byte {loss.offset}: {loss.reason}" for loss in accounts.first_lost
+        f"lost: {printable(loss.file)}, byte {loss.offset}: {loss.reason}"
+        for loss in accounts.first_lost
     ]
     more = accounts.lost + accounts.cut - len(accounts.first_lost)
     return [*lines, f"lost: {more:,} more"] if more > 0 else lines

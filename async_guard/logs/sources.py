@@ -94,6 +94,8 @@ def _identity(path: str) -> object:
 
 def _source(path: str) -> Source:
     if path == STDIN:
+        if sys.stdin is None:
+            raise CommandFailed("Standard input is closed: name a log file.")
         return Source(STDIN, 0, is_seekable=False)
     try:
         found = os.stat(path)

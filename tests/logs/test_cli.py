@@ -494,6 +494,55 @@ def test_closed_pipe(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
 
 
+def test_json_in_ascii(tmp_path):
+    """
+    Where standard output takes no more than ASCII, JSON is JSON all the same.
+    """
+    path = tmp_path / "app.log"
+    path.write_text(line(1, relation="users.Größe.\N{PILE OF POO}"))
+    ascii_only = {"PYTHONIOENCODING": "ascii", **counted()}
+    for arguments in (["report", "--format", "json"], ["export", "--to", "jsonl"]):
+        done = subprocess.run(
+            [*COMMAND, *arguments, str(path)], capture_output=True, env={**os.environ, **ascii_only}
+        )
+        found = json.loads(done.stdout)
+        [problem] = found.get("problems", [found])
+        assert problem["relation"] == "users.Größe.\N{PILE OF POO}"
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_closed_streams(log, monkeypatch, capsys, name):
+    """
+    Without the stream that it needs a command ends in one sentence.
+    """
+    monkeypatch.setattr(sys, name, None)
+
+    status = cli.main(["report", "-" if name == "stdin" else log])
+
+    monkeypatch.undo()
+    said = {
+        "stdin": "async-guard: Standard input is closed: name a log file.\n",
+        "stdout": "async-guard: Standard output is closed.\n",
+    }
+    assert (status, capsys.readouterr().err) == (2, said[name])
+
+
+def test_names_that_move_the_cursor(tmp_path, capsys):
+    """
+    A file's name is told without the control characters that may be in it.
+    """
+    path = tmp_path / "a\x1b[31m\nb.log"
+    path.write_text("\n".join(['{"event": "async_guard.hit"}', "ERROR async_guard.hit: cut"]))
+    shown = f"{tmp_path}/a\\x1b[31m\\nb.log"
+
+    _, _, said = run("export", "--to", "jsonl", str(path), capsys=capsys)
+    _, _, refused = run("report", f"{path}.1", capsys=capsys)
+
+    assert f"lost: {shown}, byte 0: an event without a fingerprint" in said.splitlines()
+    assert f"(the first: {shown}, byte 29)" in said
+    assert refused == f"async-guard: There is no log at {shown}.1.\n"
+
+
 class Interrupted(io.BytesIO):
     """Standard input, while somebody presses Ctrl-C."""
 
@@ -680,7 +729,7 @@ def test_output_that_cannot_show_everything(command, environment, log):
     done = subprocess.run([*command, "report", log], env=environment, capture_output=True)
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"raised \\xb7 AG101" in done.stdout
+    assert b"raised \\u00b7 AG101" in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")

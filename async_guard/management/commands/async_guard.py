@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from async_guard import cli
-from async_guard.logs.failures import CommandFailed
+from async_guard.logs.failures import CommandFailed, printable
 
 
 class _Parser(CommandParser):
@@ -38,6 +38,6 @@ class Command(BaseCommand):
         try:
             status = cli.run(Namespace(**options), out)
         except CommandFailed as failed:
-            raise CommandError(str(failed), returncode=cli.FAILED) from None
+            raise CommandError(printable(str(failed)), returncode=cli.FAILED) from None
         if status:
             sys.exit(status)
