@@ -180,7 +180,7 @@ _ARCHIVE = re.compile(
 
 def _archive_in(data: bytes) -> int:
     """Return where in text an archive begins; 0: nowhere, as text is no archive."""
-    if b"\x1f" not in data and b"\xfd" not in data:  # text has none; an archive has, but a tiny bz2
+    if 0x1F not in data and 0xFD not in data:  # text has none, an archive has some
         return 0
     match = _ARCHIVE.search(data)
     return match.start() + 1 if match else 0

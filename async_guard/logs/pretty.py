@@ -2,7 +2,7 @@
 Events over many lines, as ``gcloud logging read --format=json`` prints them.
 
 The first line with a marker tells the indentation of the event's keys; what follows at least as
-deep belongs to it.
+deep belongs to it, and so does what stands before it, up to where the object begins.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ _PAIR = re.compile(r'([ \t]+)"[^"\\]+"\s*:\s*\S')
 class Pretty:
     """The lines of one object, from the first one of interest on."""
 
-    def __init__(self, indent: int, text: str) -> None:
+    def __init__(self, indent: int, text: str, before: str) -> None:
         self._indent = indent
+        self._first = _lines_of_object(before, indent)
         self.lines = [text]
 
     @classmethod
-    def begun(cls, text: str) -> Pretty | None:
+    def begun(cls, text: str, before: str = "") -> Pretty | None:
         """Return the object that *text* is a line of, if it looks like one."""
         match = _PAIR.match(text)
         if match is None or '\\"{' in text or '"{\\"' in text:
             return None
         inner = text.strip()
         if inner.endswith(("{", "[")) or _value("{" + inner.removesuffix(",") + "}") is not None:
-            return cls(len(match[1]), text)
+            return cls(len(match[1]), text, before)
         return None
 
     def takes(self, text: str) -> bool:
@@ -43,7 +44,19 @@ class Pretty:
 
     def value(self) -> Any:
         """Return the object, or None."""
-        return _value("{" + "".join(self.lines).strip().removesuffix(",") + "}")
+        rest = "".join(self.lines).strip().removesuffix(",") + "}"
+        found = _value("{" + self._first + rest)
+        return _value("{" + rest) if found is None and self._first else found
+
+
+def _lines_of_object(before: str, indent: int) -> str:
+    """Return the end of *before* that is at least as deep, if an object begins there."""
+    lines: list[str] = []
+    for line in reversed(before.splitlines(keepends=True)):
+        if len(line) - len(line.lstrip()) < indent:
+            return "".join(reversed(lines)) if line.rstrip().endswith("{") else ""
+        lines.append(line)
+    return ""
 
 
 def _value(text: str) -> Any:

@@ -46,8 +46,19 @@ _PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)\.\s*(?P<advice>.*)")
 class Reader:
     """Reads the lines that the scanner cut out of one source."""
 
-    def __init__(self, name: str, accounts: Accounts, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        accounts: Accounts,
+        tell: Callable[[Event], None],
+        before: Callable[[int], bytes] = lambda offset: b"",
+    ) -> None:
+        """
+        Args:
+            before: returns some of what stands before the line at an offset.
+        """
         self._name = name
+        self._before = before
         self._accounts = accounts
         self._tell = tell
         self._pieces: dict[str, list[tuple[int, str]]] = {}
@@ -113,7 +124,8 @@ class Reader:
                 return True
             self._end_pretty()
         if not self._torn and OURS in text:
-            self._pretty = Pretty.begun(text)
+            before = self._before(self._offset).decode("utf-8", "replace")
+            self._pretty = Pretty.begun(text, before)
             self._is_ours = self._pretty is not None
         return self._pretty is not None
 

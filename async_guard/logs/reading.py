@@ -150,13 +150,13 @@ def read_part(
 ) -> None:
     """Read one part of a source, and tell each event."""
     source, begin, end = part
-    reader = Reader(source.name, accounts, tell)
     with raw(source) as file:
         if begin:
             file.seek(begin)
         watched = _Watched(file, progress)
         stream = opened(watched) if end is None else _Range(watched)
         scanner = Scanner(stream, begin, end)
+        reader = Reader(source.name, accounts, tell, scanner.before)
         for offset, line in scanner.interesting(reader.wants_next):
             reader.feed(offset, line)
         reader.finish([*stream.damage, *watched.failures])
@@ -228,9 +228,15 @@ def _border(file: BinaryIO, wanted: int) -> int | None:
     while (stop := data.find(b"\n", here)) >= 0:
         reader.feed(begin + here, data[here : stop + 1])
         here = stop + 1
-        if begin + here >= wanted and not reader.wants_next():
+        if begin + here >= wanted and not reader.wants_next() and _is_beginning(data, here):
             return begin + here
     return None
+
+
+def _is_beginning(data: bytes, here: int) -> bool:
+    """Tell whether the line there is none within an object that is printed over many."""
+    line = data[here : data.find(b"\n", here) + 1]
+    return not line[:1].isspace() or line.lstrip().startswith((b"{", b"["))
 
 
 # --- processes -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ FIRST = 1 << 12
 """So much of a block tells what kind of log it is."""
 _IS_CRI = (b" stdout F", b" stderr F", b" stdout P", b" stderr P")
 _PARTIAL_CRI = (b"stdout P", b"stderr P")
-_IS_JOURNAL = (b'"__REALTIME_TIMESTAMP"', b'"MESSAGE":[', b'"MESSAGE": [', b'"MESSAGE" : [')
+_IS_JOURNAL = (b'"__REALTIME_TIMESTAMP"', b'"MESSAGE"')
 _AS_NUMBERS = (b"97,115,121,110,99,95,103", b"97, 115, 121, 110, 99, 95, 103")
 """How journald writes ``async_g`` in a message that is not printable."""
 
@@ -39,6 +39,10 @@ class Scanner:
         self._stream = stream
         self._offset = offset
         self._end = end
+        self._data, self._here, self._region = b"", 0, offset
+        """What is searched, from which index on, and the offset of that."""
+        self._tail = b""
+        """The end of what was searched before."""
         self.lines = 0
         self.position = offset
         """How far it is read; lines up to here are counted."""
@@ -69,6 +73,18 @@ class Scanner:
             size = len(block) - end
         yield from self._last(b"".join(held))
 
+    def before(self, offset: int) -> bytes:
+        """Return some of what stands before the line that was given last, at *offset*."""
+        end = self._here + offset - self._region
+        if end - self._here >= FIRST:
+            return self._data[end - FIRST : end]
+        return (self._tail + self._data[self._here : end])[-FIRST:]
+
+    def _remember(self, data: bytes, here: int) -> None:
+        self._tail = self.before(self._offset)
+        is_short = len(data) <= 2 * BLOCK  # a long line is held no longer than necessary
+        self._data, self._here, self._region = data if is_short else b"", here, self._offset
+
     def _read(self) -> bytes:
         size = BLOCK
         if self._end is not None:
@@ -81,6 +97,7 @@ class Scanner:
         self, data: bytes, here: int, end: int, wants_next: Callable[[], bool]
     ) -> Iterator[tuple[int, bytes]]:
         """Yield from the whole lines between *here* and *end*."""
+        self._remember(data, here)
         offset = self._offset - here
         self._offset += end - here
         self.lines += _ends(data[here:end])

@@ -333,6 +333,31 @@ def test_printed_over_many_lines(tmp_path, indent, shape):
     assert (result.accounts.lost, result.accounts.recovered) == (0, 0)
 
 
+@pytest.mark.parametrize("sort_keys", [False, True])
+@pytest.mark.parametrize("indent", [1, 4, "\t"])
+def test_time_that_stands_first(tmp_path, indent, sort_keys):
+    """
+    What stands before the first key of ours belongs to the event as well, in whatever block it is.
+    """
+    events = [event(n) | {"a": {"b": ["{", n]}, "pad": "x" * (n * 37 % 997)} for n in range(1, 400)]
+    data = "\n".join(json.dumps(each, indent=indent, sort_keys=sort_keys) for each in events)
+    result = read_bytes(tmp_path, data.encode())
+
+    assert len(result.tallies) == 399
+    assert {tally.first_seen for tally in result.tallies} == {1769862896.789012}
+    assert (result.accounts.lost, result.accounts.recovered) == (0, 0)
+
+
+def test_what_stands_before_is_damaged(tmp_path):
+    """
+    Where that is no JSON the event is read without it.
+    """
+    printed = json.dumps(event(1), indent=2).replace('"timestamp":', '"timestamp"')
+    [tally] = read_bytes(tmp_path, printed.encode()).tallies
+
+    assert (tally.count, tally.first_seen) == (1, None)
+
+
 def test_words_of_a_line_for_people(tmp_path):
     """
     A line for people says by whom what was done, and what to write instead.
