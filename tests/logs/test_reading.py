@@ -57,6 +57,24 @@ def test_ranges(tmp_path, size):
     assert as_dict(result) == as_dict(whole)
 
 
+@pytest.mark.parametrize("indent", [1, 4])
+def test_ranges_of_what_is_printed_over_many_lines(tmp_path, indent):
+    """
+    No range ends within an object, so none loses the time that stands first in it.
+    """
+    events = [event(n % 9 + 1) | {"pad": "x" * (n * 37 % 997)} for n in range(300)]
+    data = json.dumps(events, indent=indent).encode()
+    whole = read_bytes(tmp_path, data)
+    for size in (20_000, 33_333, 47_000):
+        results = reading.InOrder()
+        for number, part in enumerate(
+            reading.split(find_sources([str(tmp_path / "app.log")]), size)
+        ):
+            results.add(number, reading.read_in_worker(part, reading.Filters()))
+        assert as_dict(results.total(files=1)) == as_dict(whole)
+    assert sum(sum(tally.trend.buckets.values()) for tally in whole.tallies) == 300
+
+
 def test_order(tmp_path):
     """
     Samples and their order are those of the log, in whatever order its parts come.
