@@ -23,7 +23,7 @@ from async_guard.logs.events import Event
 from async_guard.logs.failures import CommandFailed
 from async_guard.logs.filters import Filters
 from async_guard.logs.reader import Reader
-from async_guard.logs.scanner import Scanner
+from async_guard.logs.scanner import FIRST, Scanner, markers
 from async_guard.logs.sources import Source, raw
 from async_guard.logs.tally import Tallies
 
@@ -224,9 +224,12 @@ def _border(file: BinaryIO, wanted: int) -> int | None:
         cut = data.find(b"\n") + 1
         data, begin = data[cut:], begin + cut
     reader = Reader("", Accounts(), lambda event: None)
+    telling = markers(data[:FIRST])
     here = 0
     while (stop := data.find(b"\n", here)) >= 0:
-        reader.feed(begin + here, data[here : stop + 1])
+        line = data[here : stop + 1]
+        if reader.wants_next() or any(each in line for each in telling):
+            reader.feed(begin + here, line)
         here = stop + 1
         if begin + here >= wanted and not reader.wants_next() and _is_beginning(data, here):
             return begin + here
